@@ -1,0 +1,126 @@
+"""Labels and options on the command line, the same for every command that takes them.
+
+    --mask FRAME0.png          indexed or grey PNG of the first frame: values are object ids
+    --box 3:100,80,60,40       a box on the first frame: object id, then x, y, width, height
+    --keypoints KP.json        points on the first frame, see below
+    --labels JOB.json          a job as `POST /v1/jobs` takes it: any frames, objects, options
+
+They may stand together; `--mask`, `--box` and `--keypoints` speak of the first frame that the job covers (`--start`). A
+file of keypoints is a list of points of object 1, or a list with one entry per object:
+
+    [{"name": "head", "x": 321.5, "y": 96.0}, ...]
+    [{"object": 2, "keypoints": [{"name": "head", "x": 321.5, "y": 96.0}]}, ...]
+
+Skeletons and names of objects come with `--labels`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from model.errors import InputError, LabelError
+
+_OPTIONS = ("model", "preset", "start", "end", "stride", "direction", "working_size")
+Document = dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the labels' and the options' arguments to a command's parser."""
+    labels = parser.add_argument_group("labels (at least one of these)")
+    labels.add_argument(
+        "--mask", type=Path, metavar="FRAME0.png", help="indexed or grey PNG of the first frame: values are object ids"
+    )
+    labels.add_argument(
+        "--box", action="append", default=[], metavar="ID:x,y,w,h", help="a box on the first frame; may be repeated"
+    )
+    labels.add_argument(
+        "--keypoints",
+        type=Path,
+        metavar="KP.json",
+        help="points on the first frame: a list of {name, x, y} of object 1, or of {object, keypoints}",
+    )
+    labels.add_argument("--labels", type=Path, metavar="JOB.json", help="a whole job, as POST /v1/jobs takes it")
+    options = parser.add_argument_group("options")
+    options.add_argument("--model", help="name of a model (default: uvc-r18)")
+    options.add_argument("--preset", help="named settings (default: plain)")
+    options.add_argument("--start", type=int, help="first frame of the job (default: 0)")
+    options.add_argument("--end", type=int, help="frame after the last (default: the video's end)")
+    options.add_argument("--stride", type=int, help="every n-th frame (default: 1)")
+    options.add_argument("--direction", choices=("both", "forward", "backward"), help="(default: both)")
+    options.add_argument("--working-size", type=int, help="short side as the network sees it (default: the preset's)")
+
+
+def request_of(args: argparse.Namespace) -> tuple[Document, bytes | None]:
+    """The job that the arguments ask for, as the JSON of `POST /v1/jobs`, and the mask picture's bytes.
+
+    Raises:
+        LabelError: `no-anchors` where no labels are given at all, `invalid-labels` for what cannot be read.
+    """
+    spec = {} if args.labels is None else _read(args.labels)
+    if not isinstance(spec, dict):
+        raise LabelError(f"{args.labels} must hold one JSON object: a job as POST /v1/jobs takes it.")
+    given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
+    if given:
+        spec["options"] = {**(spec.get("options") or {}), **given}
+    added = [_box(text) for text in args.box]
+    if args.keypoints is not None:
+        added += _per_object(_read(args.keypoints), args.keypoints)
+    _add_labels(spec, added)
+    mask = None if args.mask is None else _bytes(args.mask)
+    if mask is None and not spec.get("anchors"):
+        raise LabelError("Give labels: --mask, --box, --keypoints or --labels.", slug="no-anchors")
+    return spec, mask
+
+
+def _add_labels(spec: Document, labels: list[Document]) -> None:
+    """Joins labels to the spec's anchor on its first frame, object by object."""
+    if not labels:
+        return
+    start = (spec.get("options") or {}).get("start") or 0
+    anchors = spec.setdefault("anchors", [])
+    anchor = next((a for a in anchors if isinstance(a, dict) and a.get("frame") == start), None)
+    if anchor is None:
+        anchor = {"frame": start, "labels": []}
+        anchors.insert(0, anchor)
+    for label in labels:
+        same = next((known for known in anchor["labels"] if known.get("object") == label["object"]), None)
+        if same is None or set(same) & set(label) != {"object"}:
+            anchor["labels"].append(label)
+        else:
+            same.update(label)
+
+
+def _box(text: str) -> Document:
+    try:
+        object_id, numbers = text.split(":", 1)
+        x, y, width, height = (float(number) for number in numbers.split(","))
+        return {"object": int(object_id), "box": [x, y, width, height]}
+    except ValueError:
+        raise LabelError(f"--box {text}: write it as ID:x,y,width,height, for example 1:100,80,60,40.") from None
+
+
+def _per_object(document: Any, path: Path) -> list[Document]:
+    if isinstance(document, dict):
+        document = [document]
+    if not isinstance(document, list) or not all(isinstance(entry, dict) for entry in document) or not document:
+        raise LabelError(f"{path} must hold a JSON list of points, or of objects with their keypoints.")
+    if all("keypoints" in entry for entry in document):
+        return [{"object": 1, **entry} for entry in document]
+    return [{"object": 1, "keypoints": document}]
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(_bytes(path))
+    except ValueError as error:
+        raise LabelError(f"{path} is not JSON: {error}", slug="invalid-json") from None
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None

@@ -1,0 +1,82 @@
+"""What a format of export is, and what it gets to work with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from model.labels import FrameResult, LabelObject
+from model.video import Frame, FrameTable, VideoInfo
+
+
+@dataclass(frozen=True)
+class ExportInput:
+    """The results of a job and its video, as often as a format wants to go through them.
+
+    Attributes:
+        info: the video's facts.
+        table: its frame table.
+        objects: the job's objects.
+        results: starts a new pass over the results that exist, in the order of frames.
+        frames: starts a new pass over the job's frames, ascending; only formats with `needs_frames` call it.
+        video_name: what to call the video.
+        job_id: the job, or None on the command line.
+    """
+
+    info: VideoInfo
+    table: FrameTable
+    objects: tuple[LabelObject, ...]
+    results: Callable[[], Iterator[FrameResult]]
+    frames: Callable[[], Iterator[Frame]]
+    video_name: str
+    job_id: str | None = None
+
+    def stem(self, frame: int) -> str:
+        """The file name of a frame without its ending: an image's own for zips and folders of images, else `%05d`."""
+        return f"{frame:05d}" if self._stems is None else self._stems[frame]
+
+    def image_name(self, frame: int) -> str:
+        """The file name of a frame's image: its own for zips and folders of images, else `%05d.jpg`."""
+        names = self.table.names
+        return f"{frame:05d}.jpg" if names is None else PurePosixPath(names[frame]).name
+
+    @cached_property
+    def _stems(self) -> list[str] | None:
+        if self.table.names is None:
+            return None
+        stems = [PurePosixPath(name).stem for name in self.table.names]
+        if max(Counter(stems).values()) == 1:
+            return stems
+        # Two images share a stem (a.jpg and a.png, or one in each of two folders): the whole name tells them apart.
+        return [name.replace("/", "_") for name in self.table.names]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format of export. It is a pure function of the results, and of the frames where it draws on them.
+
+    Attributes:
+        name: in addresses and on the command line.
+        media_type: of the file.
+        filename: of the file.
+        write: writes the file.
+        write_folder: writes the same into a folder, as the command line delivers it; None where that is the file.
+        needs_frames: whether it reads the video's pictures.
+    """
+
+    name: str
+    media_type: str
+    filename: str
+    write: Callable[[ExportInput, Path], None]
+    write_folder: Callable[[ExportInput, Path], None] | None = None
+    needs_frames: bool = False
+
+    def write_into(self, given: ExportInput, folder: Path) -> None:
+        """Writes into an existing folder what the command line delivers: the file, or what stands for it."""
+        if self.write_folder is not None:
+            self.write_folder(given, folder)
+        else:
+            self.write(given, folder / self.filename)

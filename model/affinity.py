@@ -1,0 +1,261 @@
+"""The affinity: which cells of the memory a cell of the new frame matches, and how strongly.
+
+Softmax over the `top_k` most similar cells, similarity being the dot product of L2-normalised features over a
+temperature (UVC, Li et al. 2019, with the normalisation and the joint top-k of CRW, Jabri et al. 2020). Candidates are
+the cells of every memory frame within a Euclidean radius of the cell's own place.
+
+Two implementations of the same definition: `dense_matches`, the plain reference in full N x N matrices, and
+`WindowMemory`, which computes only what windows need, one spatial tile of the new frame at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.errors import InputError
+
+
+@dataclass(frozen=True)
+class Matches:
+    """For some cells of the new frame, where in memory they were matched.
+
+    Attributes:
+        cells: (n,) int64, the cells' flat indices row * columns + column.
+        weights: (n, k) float32, each row sums to 1 (or is 0 where a cell had no candidate at all).
+        sources: (n, k) int64, flat indices slot * rows * columns + row * columns + column into the memory. Where the
+            weight is 0 the index is valid but means nothing.
+    """
+
+    cells: Tensor
+    weights: Tensor
+    sources: Tensor
+
+
+def dense_matches(
+    query: Tensor,
+    memory: Tensor,
+    *,
+    radius: int,
+    top_k: int,
+    temperature: float,
+    valid: Tensor | None = None,
+) -> Matches:
+    """The reference: full similarities to every memory frame, masked to the window, one joint top-k.
+
+    Args:
+        query: (rows, columns, C) L2-normalised features of the new frame.
+        memory: (M, rows, columns, C) those of the memory frames.
+        radius: in cells, Euclidean, inclusive.
+        valid: (M, rows, columns) bool, False where a memory cell may not be matched.
+    """
+    rows, columns, channels = query.shape
+    cells = rows * columns
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    y, x = y.reshape(-1), x.reshape(-1)
+    far = ((y[:, None] - y) ** 2 + (x[:, None] - x) ** 2 > radius * radius).to(query.device)
+    flat = query.reshape(cells, channels)
+    scores = []
+    for slot, frame in enumerate(memory):
+        score = flat @ frame.reshape(cells, channels).T
+        score = score.masked_fill(far, -math.inf)
+        if valid is not None:
+            score = score.masked_fill(~valid[slot].reshape(1, cells), -math.inf)
+        scores.append(score)
+    best = torch.cat(scores, dim=1).topk(min(top_k, cells * len(scores)), dim=1)
+    return Matches(
+        cells=torch.arange(cells, device=query.device),
+        weights=_weights(best.values, temperature),
+        sources=best.indices,
+    )
+
+
+class WindowMemory:
+    """Features of a bounded number of frames, laid out so that every tile's windows are one contiguous matrix.
+
+    A tile is `tile` x `tile` cells of the new frame; its candidates lie in the square that reaches `radius` cells on
+    further on every side. Per column of tiles the memory keeps that square's width, so neighbouring columns overlap, and within
+    it the order is row, slot, column, channel. The candidates of one tile in all slots are then consecutive rows of one
+    matrix: one product a tile, nothing gathered, nothing of the rest of the frame touched.
+
+    Top-k is exact and goes in stages: the maximum of every short run of candidates, the `top_k` runs with the highest
+    maxima, and the top-k among these runs' members, which must contain the joint top-k.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        channels: int,
+        slots: int,
+        *,
+        radius: int,
+        top_k: int,
+        temperature: float,
+        tile: int = 8,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if min(rows, columns, channels, slots, top_k, tile) < 1 or radius < 0 or temperature <= 0:
+            raise InputError("A window memory needs positive sizes, a radius of 0 or more and a temperature above 0.")
+        self.rows, self.columns, self.slots = rows, columns, slots
+        self.radius, self.top_k, self.temperature, self.tile = radius, top_k, temperature, tile
+        self._tile_rows, self._tile_columns = -(-rows // tile), -(-columns // tile)
+        self._span = tile + 2 * radius
+        self._run = math.gcd(self._span, 8)
+        self._padded = (self._tile_rows * tile + 2 * radius, self._tile_columns * tile + 2 * radius)
+        self._keys = torch.zeros(
+            self._tile_columns, self._padded[0], slots, self._span, channels, dtype=dtype, device=device
+        )
+        # Where a slot's cells may be matched, with the frame's surroundings as False.
+        self._valid = torch.zeros(slots, *self._padded, dtype=torch.bool, device=device)
+        self._partial = [False] * slots
+        self._used = [False] * slots
+        self._window = self._circle().to(device)
+        self._scores = torch.empty(self._span * slots * self._span, tile * tile, dtype=dtype, device=device)
+        self._cell_index = torch.arange(tile * tile, device=device)[:, None]
+        self._border_masks: dict[tuple[int, int], Tensor] = {}
+
+    def write(self, slot: int, features: Tensor, valid: Tensor | None = None) -> None:
+        """Puts a frame into a slot, in place of what was there.
+
+        Args:
+            features: (rows, columns, C), L2-normalised.
+            valid: (rows, columns) bool, False where the frame's cells may not be matched (void).
+        """
+        r = self.radius
+        padded = features.new_zeros(*self._padded, features.shape[-1])
+        padded[r : r + self.rows, r : r + self.columns] = features
+        self._keys[:, :, slot] = padded.unfold(1, self._span, self.tile).permute(1, 0, 3, 2)
+        inside = self._valid[slot, r : r + self.rows, r : r + self.columns]
+        inside.fill_(True) if valid is None else inside.copy_(valid)
+        self._partial[slot] = valid is not None and not bool(valid.all())
+        self._used[slot] = True
+
+    def matches(
+        self, query: Tensor, slots: Sequence[Sequence[int]], active: Sequence[Tensor | None]
+    ) -> list[list[Matches]]:
+        """Matches of the new frame's cells, once for every wanted subset of the slots, at one product's cost.
+
+        Args:
+            query: (rows, columns, C) L2-normalised features of the new frame.
+            slots: for each subset, which slots may be matched.
+            active: for each subset, (rows, columns) bool of the memory cells that matter, or None for all. A tile
+                whose windows hold none of them is left out: nothing but zeros could arrive there.
+
+        Returns:
+            For each subset its matches, tile by tile; tiles left out do not appear.
+        """
+        tile, channels = self.tile, query.shape[-1]
+        padded = query.new_zeros(self._tile_rows * tile, self._tile_columns * tile, channels)
+        padded[: self.rows, : self.columns] = query
+        tiles = padded.view(self._tile_rows, tile, self._tile_columns, tile, channels).permute(0, 2, 1, 3, 4)
+        tiles = tiles.reshape(self._tile_rows, self._tile_columns, tile * tile, channels)
+        wanted = [self._wanted_tiles(cells) for cells in active]
+        found: list[list[Matches]] = [[] for _ in slots]
+        for row, column in self._tiles():
+            groups = [index for index, want in enumerate(wanted) if want is None or want[row][column]]
+            if not groups:
+                continue
+            scores = self._score(tiles[row, column], row, column)
+            for index in groups:
+                found[index].append(self._select(scores, slots[index], row, column))
+        return found
+
+    def _tiles(self) -> Iterator[tuple[int, int]]:
+        # Column by column, as the keys lie.
+        return ((row, column) for column in range(self._tile_columns) for row in range(self._tile_rows))
+
+    def _score(self, query: Tensor, row: int, column: int) -> Tensor:
+        """(span, slots, span, tile * tile) similarities of one tile to its windows, -inf for no candidate."""
+        top = row * self.tile
+        keys = self._keys[column, top : top + self._span].view(-1, query.shape[-1])
+        torch.mm(keys, query.T, out=self._scores)
+        scores = self._scores.view(self._span, self.slots, self._span, -1)
+        scores += self._mask(row, column)[:, None]
+        for slot in range(self.slots):
+            if not self._used[slot]:
+                scores[:, slot] = -math.inf
+            elif self._partial[slot]:
+                left = column * self.tile
+                valid = self._valid[slot, top : top + self._span, left : left + self._span]
+                scores[:, slot].masked_fill_(~valid[:, :, None], -math.inf)
+        return scores
+
+    def _select(self, scores: Tensor, slots: Sequence[int], row: int, column: int) -> Matches:
+        span, all_slots, _, cells = scores.shape
+        per_row = span // self._run  # runs in one row of the window
+        runs = scores.view(-1, self._run, cells)
+        maxima = runs.amax(dim=1)
+        barred = len(slots) < all_slots
+        if barred:
+            outside = torch.ones(all_slots, dtype=torch.bool, device=scores.device)
+            outside[list(slots)] = False
+            by_slot = maxima.view(span, all_slots, per_row, cells)
+            maxima = by_slot.masked_fill(outside[:, None, None], -math.inf).view(-1, cells)
+        count = min(self.top_k, maxima.shape[0])
+        best_runs = maxima.T.float().topk(count, dim=1, sorted=False).indices  # (cells, count)
+        members = runs[best_runs, :, self._cell_index].view(cells, count * self._run).float()
+        if barred:
+            # With few candidates a barred run can be among the best runs: its maximum was -inf, its members are not.
+            allowed = torch.gather(maxima.T, 1, best_runs) > -math.inf
+            members = members.masked_fill(~allowed.repeat_interleave(self._run, dim=1), -math.inf)
+        best = members.topk(min(self.top_k, count * self._run), dim=1)
+        run = torch.gather(best_runs, 1, best.indices // self._run)
+        slot = run // per_row % all_slots
+        source_row = run // (per_row * all_slots) + (row * self.tile - self.radius)
+        source_column = run % per_row * self._run + best.indices % self._run + (column * self.tile - self.radius)
+        weights = _weights(best.values, self.temperature)
+        # Where nothing was a candidate the place may lie outside of the frame; the weight there is 0.
+        source_row = source_row.clamp(0, self.rows - 1)
+        source_column = source_column.clamp(0, self.columns - 1)
+        return self._inside(row, column, weights, (slot * self.rows + source_row) * self.columns + source_column)
+
+    def _inside(self, row: int, column: int, weights: Tensor, sources: Tensor) -> Matches:
+        """Drops the tile's cells that lie beyond the frame's last row or column."""
+        y = row * self.tile + self._cell_index // self.tile
+        x = column * self.tile + self._cell_index % self.tile
+        cells = (y * self.columns + x)[:, 0]
+        if (row + 1) * self.tile > self.rows or (column + 1) * self.tile > self.columns:
+            inside = ((y < self.rows) & (x < self.columns))[:, 0]
+            cells, weights, sources = cells[inside], weights[inside], sources[inside]
+        return Matches(cells, weights, sources)
+
+    def _wanted_tiles(self, active: Tensor | None) -> list[list[bool]] | None:
+        """Per tile, whether its windows hold a cell that matters."""
+        if active is None:
+            return None
+        padded = active.new_zeros(self._padded)
+        padded[self.radius : self.radius + self.rows, self.radius : self.radius + self.columns] = active
+        windows = padded.unfold(0, self._span, self.tile).unfold(1, self._span, self.tile)
+        wanted: list[list[bool]] = windows.flatten(2).any(dim=2).tolist()
+        return wanted
+
+    def _mask(self, row: int, column: int) -> Tensor:
+        """(span, span, tile * tile): 0 for candidates, -inf beyond the radius or outside of the frame."""
+        top, left, r = row * self.tile, column * self.tile, self.radius
+        if top >= r and left >= r and top - r + self._span <= self.rows and left - r + self._span <= self.columns:
+            return self._window
+        if (row, column) not in self._border_masks:
+            y = torch.arange(top - r, top - r + self._span, device=self._window.device)
+            x = torch.arange(left - r, left - r + self._span, device=self._window.device)
+            inside = ((y >= 0) & (y < self.rows))[:, None] & ((x >= 0) & (x < self.columns))
+            self._border_masks[row, column] = self._window.masked_fill(~inside[:, :, None], -math.inf)
+        return self._border_masks[row, column]
+
+    def _circle(self) -> Tensor:
+        place = torch.arange(self._span) - self.radius
+        cell = torch.arange(self.tile)
+        apart = (place[:, None] - cell) ** 2  # (span, tile) along one axis
+        distance = apart[:, None, :, None] + apart[None, :, None, :]  # (span, span, tile, tile)
+        mask = torch.zeros(self._span, self._span, self.tile * self.tile, dtype=self._keys.dtype)
+        return mask.masked_fill(distance.flatten(2) > self.radius * self.radius, -math.inf)
+
+
+def _weights(scores: Tensor, temperature: float) -> Tensor:
+    """Softmax over the last axis that gives zeros, not NaN, where every score is -inf."""
+    return torch.softmax(scores.float() / temperature, dim=-1).nan_to_num(0.0)

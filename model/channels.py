@@ -1,0 +1,125 @@
+"""Channels: what propagation carries, one soft map per region and per keypoint, whatever they were given as.
+
+A region (mask, polygon or box) becomes the share of each cell that it covers; a keypoint becomes a small Gaussian whose
+centre lies between cells. From here on both are maps of numbers on the encoder's grid, and the affinity does not care.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.geometry import Grid
+from model.labels import Anchor, Keypoint, Label, LabelObject
+
+KEYPOINT_SIGMA = 0.5
+"""Of a keypoint's Gaussian, in cells (UVC's JHMDB protocol)."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One soft map: an object's region, or one of its keypoints."""
+
+    object: int
+    keypoint: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class AnchorMaps:
+    """An anchor on the grid.
+
+    Attributes:
+        values: (C, rows, columns) float32, zero for the channels it does not give.
+        given: (C,) bool, the channels that it says something about.
+        present: (C,) bool, of these the ones that are there rather than declared absent.
+        known: (rows, columns) bool, False for cells that are void through and through; None where no cell is.
+    """
+
+    values: Tensor
+    given: np.ndarray
+    present: np.ndarray
+    known: Tensor | None
+
+
+class ChannelSet:
+    """The channels of a job, in a fixed order: objects as declared, each region first, then its keypoints.
+
+    Args:
+        objects: as declared.
+        anchors: all of the job's anchors. A keypoint becomes a channel when some anchor shows it visible; a hidden
+            keypoint is returned on its own frame but teaches nothing about what it looks like.
+        grid: the encoder's grid for this video.
+    """
+
+    def __init__(self, objects: Sequence[LabelObject], anchors: Sequence[Anchor], grid: Grid) -> None:
+        self.grid = grid
+        self.objects = tuple(objects)
+        labels = [label for anchor in anchors for label in anchor.labels]
+        found: dict[Channel, None] = {}
+        for declared in objects:
+            own = [label for label in labels if label.object == declared.id]
+            if any(label.mask is not None for label in own):
+                found[Channel(declared.id)] = None
+            found.update({Channel(declared.id, point.name): None for label in own for point in shown(label)})
+        self.channels = tuple(found)
+        self.index = {channel: number for number, channel in enumerate(self.channels)}
+        self.anchors: dict[int, Anchor] = {anchor.frame: anchor for anchor in anchors}
+
+    def __len__(self) -> int:
+        return len(self.channels)
+
+    def given(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
+        """Two (C,) bool: which channels the anchor on `frame` gives, and which of them as present."""
+        given, present = np.zeros(len(self), bool), np.zeros(len(self), bool)
+        for label in self.anchors[frame].labels:
+            for number, channel in enumerate(self.channels):
+                if channel.object == label.object and (label.absent or _gives(label, channel)):
+                    given[number] = True
+                    present[number] = not label.absent
+        return given, present
+
+    def maps(self, frame: int) -> AnchorMaps:
+        """The anchor on `frame` as soft maps."""
+        anchor = self.anchors[frame]
+        given, present = self.given(frame)
+        values = torch.zeros(len(self), self.grid.rows, self.grid.columns)
+        regions = [label for label in anchor.labels if label.mask is not None]
+        known = None
+        void = None if anchor.void is None else torch.from_numpy(anchor.void)
+        if void is not None:
+            learned = self.grid.cells(~void[None])[0]
+            known = learned > 0
+        # Where masks overlap each takes an equal share, so that all shares and the background's add up to 1.
+        depth = sum(label.mask.astype(np.float32) for label in regions if label.mask is not None)
+        for label in regions:
+            share = torch.from_numpy(np.where(label.mask, 1 / np.maximum(depth, 1), 0).astype(np.float32))
+            if void is None:
+                cells = self.grid.cells(share[None])[0]
+            else:
+                cells = self.grid.cells(share.masked_fill(void, 0)[None])[0] / learned.clamp(min=1e-6)
+            values[self.index[Channel(label.object)]] = cells
+        for label in anchor.labels:
+            for point in shown(label):
+                values[self.index[Channel(label.object, point.name)]] = self._gaussian(point)
+        return AnchorMaps(values, given, present, None if known is None or bool(known.all()) else known)
+
+    def _gaussian(self, point: Keypoint) -> Tensor:
+        column, row = self.grid.to_cell(point.x, point.y)
+        y = (torch.arange(self.grid.rows) - row) ** 2
+        x = (torch.arange(self.grid.columns) - column) ** 2
+        return torch.exp(-(y[:, None] + x) / (2 * KEYPOINT_SIGMA**2))
+
+
+def shown(label: Label) -> list[Keypoint]:
+    """The keypoints of a label that the frame shows."""
+    return [point for point in label.keypoints if point.visible]
+
+
+def _gives(label: Label, channel: Channel) -> bool:
+    if channel.keypoint is None:
+        return label.mask is not None
+    return any(point.name == channel.keypoint for point in shown(label))

@@ -1,0 +1,147 @@
+"""From soft maps to labels: masks at the frame's own resolution, keypoints below the cell, a first confidence."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.channels import KEYPOINT_SIGMA, Channel, ChannelSet
+from model.geometry import Grid
+from model.labels import FrameResult, Keypoint, KeypointResult, Label, LabelObject, ObjectResult
+from model.labels.raster import tight_box
+
+KEYPOINT_CELLS = 5
+"""A keypoint is the weighted mean of its map's best cells (UVC's JHMDB protocol)."""
+
+VISIBLE_KEYPOINT = 0.1
+"""The least confidence at which a propagated keypoint counts as visible."""
+
+# The mass of a keypoint's own Gaussian on the grid: what an undisturbed match hands on.
+_WHOLE_KEYPOINT = 2 * math.pi * KEYPOINT_SIGMA**2
+
+
+@torch.inference_mode()
+def decode(channels: ChannelSet, frame: int, time_ms: int, values: Tensor, known: np.ndarray) -> FrameResult:
+    """The labels of one frame.
+
+    Regions compete at every pixel with each other and with the background, whose share is what the regions leave of 1;
+    soft maps are interpolated first and compared after. What an anchor gave on this frame comes back as it gave it.
+
+    Args:
+        values: (C, rows, columns) float32 soft maps on the CPU.
+        known: (C,) bool, the channels of which an anchor has been seen.
+    """
+    masks = _masks(channels, values, known)
+    anchor = channels.anchors.get(frame)
+    labels = {label.object: label for label in anchor.labels} if anchor else {}
+    objects = tuple(
+        _object(channels, declared, masks.get(declared.id), values, known, labels.get(declared.id))
+        for declared in channels.objects
+    )
+    return FrameResult(frame=frame, time_ms=time_ms, objects=objects)
+
+
+def _masks(channels: ChannelSet, values: Tensor, known: np.ndarray) -> dict[int, np.ndarray]:
+    grid = channels.grid
+    regions = [
+        (channel.object, grid.support(values[number]) if known[number] else None)
+        for number, channel in enumerate(channels.channels)
+        if channel.keypoint is None
+    ]
+    masks = {identity: np.zeros((grid.height, grid.width), bool) for identity, _ in regions}
+    supports = [(identity, support) for identity, support in sorted(regions, key=lambda r: r[0]) if support]
+    if not supports:
+        return masks
+    y0, y1 = min(s[0].start for _, s in supports), max(s[0].stop for _, s in supports)
+    x0, x1 = min(s[1].start for _, s in supports), max(s[1].stop for _, s in supports)
+    # The winner so far, its share, and the shares of all: one pass an object, over its own support only.
+    best, total = torch.zeros(y1 - y0, x1 - x0), torch.zeros(y1 - y0, x1 - x0)
+    winner = torch.zeros(y1 - y0, x1 - x0, dtype=torch.uint8)
+    for identity, (y, x, share) in supports:
+        here = (slice(y.start - y0, y.stop - y0), slice(x.start - x0, x.stop - x0))
+        total[here] += share
+        # Of equal shares the higher id wins, as in an indexed PNG.
+        winner[here] = torch.where((share >= best[here]) & (share > 0), identity, winner[here])
+        best[here] = torch.maximum(best[here], share)
+    winner[best <= 1 - total] = 0
+    picture = winner.numpy()
+    for identity, _ in supports:
+        masks[identity][y0:y1, x0:x1] = picture == identity
+    return masks
+
+
+def _object(
+    channels: ChannelSet,
+    declared: LabelObject,
+    mask: np.ndarray | None,
+    values: Tensor,
+    known: np.ndarray,
+    label: Label | None,
+) -> ObjectResult:
+    keypoints = _keypoints(channels, declared, values, known, label)
+    if label is not None:
+        mask = label.mask if label.mask is not None else mask
+        if label.absent and mask is not None:
+            mask = np.zeros_like(mask)
+        box = label.box or (None if mask is None else tight_box(mask))
+        return ObjectResult(declared.id, not label.absent, 1.0, mask, box, keypoints, "anchor")
+    region = channels.index.get(Channel(declared.id))
+    if mask is not None and region is not None:
+        visible = bool(mask.any())
+        confidence = _mass(values[region]) if visible else 0.0
+        return ObjectResult(declared.id, visible, confidence, mask, tight_box(mask), keypoints, "propagated")
+    seen = [point for point in keypoints if point.visible]
+    confidence = float(np.mean([point.confidence for point in keypoints])) if keypoints else 0.0
+    return ObjectResult(declared.id, bool(seen), confidence, None, None, keypoints, "propagated")
+
+
+def _keypoints(
+    channels: ChannelSet, declared: LabelObject, values: Tensor, known: np.ndarray, label: Label | None
+) -> tuple[KeypointResult, ...]:
+    if label is not None and label.absent:
+        return ()
+    given = {point.name: point for point in label.keypoints} if label else {}
+    names = dict.fromkeys(declared.skeleton.points) if declared.skeleton else {}
+    carried = {c.keypoint: n for n, c in enumerate(channels.channels) if c.object == declared.id and c.keypoint}
+    names.update(dict.fromkeys(carried))
+    names.update(dict.fromkeys(given))
+    found: list[KeypointResult] = []
+    for name in names:
+        if name in given:
+            found.append(_as_given(given[name]))
+        elif name in carried and known[carried[name]]:
+            point = _decode_keypoint(channels.grid, name, values[carried[name]])
+            if point is not None:
+                found.append(point)
+    return tuple(found)
+
+
+def _decode_keypoint(grid: Grid, name: str, cells: Tensor) -> KeypointResult | None:
+    count = min(KEYPOINT_CELLS, cells.numel())
+    best = cells.reshape(-1).topk(count)
+    mass = float(best.values.sum())
+    if mass <= 0:
+        return None  # nothing of it arrived: there is no place to name
+    weight = best.values / mass
+    column = float((weight * (best.indices % grid.columns)).sum())
+    row = float((weight * (best.indices // grid.columns)).sum())
+    x, y = grid.to_pixel(column, row)
+    confidence = min(1.0, mass / _WHOLE_KEYPOINT)
+    x, y = min(max(x, 0.0), float(grid.width)), min(max(y, 0.0), float(grid.height))
+    return KeypointResult(name, round(x, 2), round(y, 2), confidence >= VISIBLE_KEYPOINT, round(confidence, 3))
+
+
+def _as_given(point: Keypoint) -> KeypointResult:
+    return KeypointResult(point.name, point.x, point.y, point.visible, 1.0)
+
+
+def _mass(share: Tensor) -> float:
+    """How much of the affinity that reached the object's cells came from the object: sum p^2 / sum p, in 0..1.
+
+    1 where every cell is wholly in or out, lower where matches disagree.
+    """
+    total = float(share.sum())
+    return round(min(1.0, float((share * share).sum()) / total), 3) if total > 0 else 0.0

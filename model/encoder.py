@@ -1,0 +1,95 @@
+"""The encoder: ResNet-18 up to layer3, one feature vector per 8 x 8 pixels.
+
+He et al., "Deep Residual Learning for Image Recognition" (CVPR 2016), with the changes that UVC and CRW make for
+correspondence: layer3 keeps layer2's resolution (stride 8 in all), layer4 is left out, and every convolution wider than
+one pixel pads by reflection, because zero padding tells the network where it is in the frame and lets it match by
+position. Parameter names are torchvision's, so that checkpoints travel.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+STRIDE = 8
+CHANNELS = 256
+MIN_SIDE = 2 * STRIDE  # reflection by one cell needs two cells a side
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _conv(channels_in, channels_out, 3, stride)
+        self.bn1: nn.Module = nn.BatchNorm2d(channels_out)
+        self.conv2 = _conv(channels_out, channels_out, 3, 1)
+        self.bn2: nn.Module = nn.BatchNorm2d(channels_out)
+        self.downsample: nn.Sequential | None = None
+        if stride != 1 or channels_in != channels_out:
+            self.downsample = nn.Sequential(_conv(channels_in, channels_out, 1, stride), nn.BatchNorm2d(channels_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = self.bn2(self.conv2(y))
+        y += x if self.downsample is None else self.downsample(x)
+        return F.relu(y, inplace=True)
+
+
+class Encoder(nn.Module):
+    """ResNet-18 up to layer3 at stride 8.
+
+    `forward` takes (B, 3, H, W) normalised RGB with H and W multiples of 8, at least 16 each, and gives
+    (B, 256, H/8, W/8), non-negative and not normalised.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = _conv(3, 64, 7, 2)
+        self.bn1: nn.Module = nn.BatchNorm2d(64)
+        self.layer1 = nn.Sequential(BasicBlock(64, 64, 1), BasicBlock(64, 64, 1))
+        self.layer2 = nn.Sequential(BasicBlock(64, 128, 2), BasicBlock(128, 128, 1))
+        self.layer3 = nn.Sequential(BasicBlock(128, CHANNELS, 1), BasicBlock(CHANNELS, CHANNELS, 1))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+        return self.layer3(self.layer2(self.layer1(x)))
+
+
+def fold_batch_norm(encoder: Encoder) -> Encoder:
+    """A copy for inference, each batch normalisation folded into the convolution before it (in float32).
+
+    The result equals `encoder.eval()` up to rounding and saves a pass over memory per layer.
+    """
+    folded = copy.deepcopy(encoder).float().eval()
+    folded.bn1 = _fold(folded.conv1, folded.bn1)
+    for layer in (folded.layer1, folded.layer2, folded.layer3):
+        for block in cast("list[BasicBlock]", list(layer)):
+            block.bn1 = _fold(block.conv1, block.bn1)
+            block.bn2 = _fold(block.conv2, block.bn2)
+            if block.downsample is not None:
+                block.downsample[1] = _fold(cast(nn.Conv2d, block.downsample[0]), block.downsample[1])
+    return folded.requires_grad_(False)
+
+
+def _conv(channels_in: int, channels_out: int, size: int, stride: int) -> nn.Conv2d:
+    # Reflection is only spelt out where there is a border to pad.
+    mode = "reflect" if size > 1 else "zeros"
+    return nn.Conv2d(channels_in, channels_out, size, stride, padding=size // 2, bias=False, padding_mode=mode)
+
+
+def _fold(conv: nn.Conv2d, norm: nn.Module) -> nn.Identity:
+    norm = cast(nn.BatchNorm2d, norm)
+    mean, var = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+    scale = norm.weight / torch.sqrt(var + norm.eps)
+    conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None])
+    conv.bias = nn.Parameter(norm.bias - mean * scale)
+    return nn.Identity()

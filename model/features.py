@@ -1,0 +1,99 @@
+"""Features of frames: the encoder made ready for one device, and one frame's L2-normalised features from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.checkpoint import Checkpoint
+from model.encoder import CHANNELS, fold_batch_norm
+from model.errors import ModelError
+from model.geometry import Grid
+
+
+class FeatureExtractor:
+    """An encoder on a device, in the precision that is fastest there without losing accuracy.
+
+    Args:
+        checkpoint: the weights and their input normalisation.
+        device: "auto" (CUDA where there is one), "cpu", or "cuda", "cuda:1" and so on.
+        dtype: of weights, features and similarities; None chooses bfloat16 where the processor multiplies it natively,
+            and float32 otherwise.
+
+    Raises:
+        ModelError: slug `bad-device`, for a device that is not there.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, device: str = "auto", dtype: torch.dtype | None = None) -> None:
+        self.checkpoint = checkpoint
+        self.device = choose_device(device)
+        self.dtype = dtype or native_dtype(self.device)
+        encoder = fold_batch_norm(checkpoint.encoder)
+        _fold_normalisation(encoder.conv1, checkpoint)
+        self._encoder = encoder.to(device=self.device, dtype=self.dtype, memory_format=torch.channels_last)
+
+    @property
+    def channels(self) -> int:
+        """How many numbers describe a cell."""
+        return CHANNELS
+
+    @torch.inference_mode()
+    def __call__(self, image: np.ndarray, grid: Grid) -> Tensor:
+        """(H, W, 3) uint8 RGB to (rows, columns, 256) features of length 1, in this extractor's dtype."""
+        pixels = torch.from_numpy(image).to(self.device)
+        x = grid.image(pixels, self.dtype).contiguous(memory_format=torch.channels_last)
+        x = self._encoder(x)
+        return F.normalize(x[0].permute(1, 2, 0).float(), dim=-1).to(self.dtype)
+
+
+def _fold_normalisation(conv: nn.Conv2d, checkpoint: Checkpoint) -> None:
+    """Lets the first convolution take 0..255: its padding reflects, so this is exact at the borders too.
+
+    It also keeps the input exact in bfloat16, which holds every integer up to 256 and not their normalised values.
+    """
+    mean, std = torch.tensor(checkpoint.mean)[:, None, None], torch.tensor(checkpoint.std)[:, None, None]
+    assert conv.bias is not None
+    conv.bias = nn.Parameter(conv.bias - (conv.weight * (mean / std)).sum(dim=(1, 2, 3)), requires_grad=False)
+    conv.weight = nn.Parameter(conv.weight / (std * 255), requires_grad=False)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name, "auto" meaning CUDA where there is one.
+
+    Raises:
+        ModelError: slug `bad-device`.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ModelError(
+            f"There is no device {name!r}. Use auto, cpu, cuda or cuda:INDEX.", slug="bad-device"
+        ) from None
+    if device.type not in ("cpu", "cuda"):
+        raise ModelError(f"The device {name!r} is not supported. Use auto, cpu or cuda.", slug="bad-device")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ModelError(f"{name!r} is not on this machine. Use auto or cpu.", slug="bad-device")
+    return device
+
+
+def native_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device multiplies it natively; emulated, it would be slower than float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    return torch.bfloat16 if _processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"} else torch.float32
+
+
+def _processor_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return set()
+    # "flags" on x86, "Features" on Arm.
+    listed = (line.partition(":")[2] for line in lines if line.lower().startswith(("flags", "features")))
+    return set(next(listed, "").split())

@@ -1,0 +1,57 @@
+"""Encoding ahead: features of the next frames while the present one is matched.
+
+On a CPU the stages share the cores better as whole frames side by side, each on few threads, than one after the other
+with every small operation split over all cores. The result does not depend on it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from model.features import FeatureExtractor
+from model.geometry import Grid
+from model.video import Frame
+
+
+def encode_ahead(
+    extractor: FeatureExtractor, grid: Grid, frames: Iterable[Frame], *, workers: int | None = None
+) -> Iterator[tuple[Frame, Tensor]]:
+    """Yields (frame, features) in order, encoding up to `workers` frames ahead.
+
+    The frames must be at hand without waiting (a file rather than a camera): up to `workers` + 1 frames are read before
+    the first is yielded, and no more than that many are in memory at a time.
+
+    Args:
+        workers: threads that encode; None takes one per two cores, at least two. 0 encodes in the caller's thread.
+    """
+    if workers is None:
+        workers = 0 if extractor.device.type != "cpu" or _cores() < 2 else max(2, _cores() // 2)
+    if workers == 0:
+        for frame in frames:
+            yield frame, extractor(frame.image, grid)
+        return
+    threads = max(1, torch.get_num_threads() // workers)
+    with ThreadPoolExecutor(workers, "encode", torch.set_num_threads, (threads,)) as pool:
+        waiting: deque[tuple[Frame, Future[Tensor]]] = deque()
+        try:
+            for frame in frames:
+                waiting.append((frame, pool.submit(extractor, frame.image, grid)))
+                if len(waiting) > workers:
+                    ready, features = waiting.popleft()
+                    yield ready, features.result()
+            while waiting:
+                ready, features = waiting.popleft()
+                yield ready, features.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

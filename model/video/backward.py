@@ -1,0 +1,53 @@
+"""Reading a video from its end to its start, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from model.video.reader import VideoSource
+from model.video.types import Frame
+
+# Decoders only go forwards, so every run starts at a keyframe. Long runs waste less; these bounds keep memory flat.
+_MAX_RUN_FRAMES = 64
+_MAX_RUN_BYTES = 128 * 1024**2
+
+
+def read_backward(
+    source: VideoSource, start: int, end: int | None = None, stride: int = 1, *, chunk: int = 16
+) -> Iterator[Frame]:
+    """The frames of `range(start, end, stride)` in descending order, under their true indices.
+
+    Frames are decoded in runs whose borders lie at multiples of `chunk` positions of the range, whatever the memory
+    available; a run is the largest multiple that keeps within 64 frames and 128 MiB, and one chunk at least.
+
+    Args:
+        source: an open video.
+        start, end, stride: as in `VideoSource.frames`.
+        chunk: positions in the shortest run.
+
+    Raises:
+        ValueError: the range does not lie within the video, or `chunk` or `stride` is not positive.
+        MediaError: as `VideoSource.frames`.
+    """
+    count = source.table.frame_count
+    end = count if end is None else end
+    if not 0 <= start <= end <= count or stride < 1 or chunk < 1:
+        raise ValueError(
+            f"range({start}, {end}, {stride}) in chunks of {chunk} does not fit the {count} frames of the video"
+        )
+    return _runs(source, range(start, end, stride), _run_length(source, chunk))
+
+
+def _runs(source: VideoSource, indices: range, length: int) -> Iterator[Frame]:
+    last = (len(indices) - 1) // length
+    for run in range(last, -1, -1):
+        part = indices[run * length : (run + 1) * length]
+        frames = list(source.frames(part.start, part[-1] + 1, part.step))
+        while frames:
+            yield frames.pop()
+
+
+def _run_length(source: VideoSource, chunk: int) -> int:
+    frame_bytes = 3 * source.info.width * source.info.height
+    affordable = min(_MAX_RUN_FRAMES, _MAX_RUN_BYTES // max(1, frame_bytes))
+    return chunk * max(1, affordable // chunk)

@@ -1,0 +1,76 @@
+"""What the reader yields and says about a video."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One decoded frame, as shown.
+
+    Attributes:
+        index: 0-based index in the video, whatever range or stride is being read.
+        time_ms: presentation time in milliseconds after frame 0.
+        image: uint8 RGB, shape (height, width, 3), C-contiguous, rotation metadata applied.
+    """
+
+    index: int
+    time_ms: int
+    image: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """The facts of a video.
+
+    Attributes:
+        container: `mp4`, `mov`, `webm`, `matroska`, `avi` or `mpegts`; `zip` or `folder` for images.
+        codec: name of the codec, for images the format (`jpeg`, `png`, ...).
+        width, height: in pixels as shown, that is after rotation.
+        frame_count: exact number of frames.
+        duration_ms: time of the last frame plus one mean frame interval.
+        fps: mean rate, or None where there is none (a single frame, images without a stated rate).
+        sample_aspect_ratio: width of a pixel over its height, as shown; reported, never resampled.
+        rotation: clockwise degrees (0, 90, 180 or 270) that the reader applies to the stored picture.
+        bytes: size of the file, or the total of the images.
+    """
+
+    container: str
+    codec: str
+    width: int
+    height: int
+    frame_count: int
+    duration_ms: int
+    fps: Fraction | None
+    sample_aspect_ratio: Fraction
+    rotation: int
+    bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON document; `fps` becomes `{"ratio": "30000/1001", "value": 29.97}` or null."""
+        document = asdict(self)
+        document["fps"] = None if self.fps is None else _ratio(self.fps)
+        document["sample_aspect_ratio"] = f"{self.sample_aspect_ratio.numerator}/{self.sample_aspect_ratio.denominator}"
+        return document
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> VideoInfo:
+        """The inverse of `to_json`; fields that this version does not know are left out.
+
+        Raises:
+            KeyError, ValueError, TypeError: the document was not written by `to_json`.
+        """
+        fields = {name: document[name] for name in cls.__dataclass_fields__}
+        fields["fps"] = None if fields["fps"] is None else Fraction(fields["fps"]["ratio"])
+        fields["sample_aspect_ratio"] = Fraction(fields["sample_aspect_ratio"])
+        return cls(**fields)
+
+
+def _ratio(fps: Fraction) -> dict[str, Any]:
+    return {"ratio": f"{fps.numerator}/{fps.denominator}", "value": round(float(fps), 3)}

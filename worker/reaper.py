@@ -1,0 +1,95 @@
+"""Rescues jobs that nobody works on any more.
+
+It runs in the main process of every worker, GPU and CPU alike, from the same loop that takes messages, every
+`heartbeat_s`; a lock in Redis lets one worker sweep at a time. As long as any worker lives, a job whose worker died is
+back in the queue after `lease_ttl_s` and one sweep.
+
+- A lease that ran out: the job goes back to the queue, or ends `failed` when its attempts are used up.
+- A queued job that nobody claimed for `resend_after_s` and whose message is not in the queue: the message was lost (the
+  API died before it sent it, or a worker took it and died before the claim), and is sent again. Where it was only slow,
+  the job has two messages, and the second finds the lease taken.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+
+from app.queue import waiting_jobs
+from app.records import keys
+from app.records.leases import Reaped
+from worker.attempt import exhausted
+from worker.bench import Bench
+
+log = logging.getLogger(__name__)
+
+
+class Reaper:
+    """Sweeps, when it is this worker's turn."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._next_look = 0.0
+
+    def sweep(self) -> list[Reaped]:
+        """One sweep, unless another worker swept just now. Returns the jobs whose lease had run out."""
+        settings = self._bench.settings
+        turn_ms = int(settings.heartbeat_s * 900)
+        if not self._bench.redis.set(keys.REAPER_LOCK, "1", nx=True, px=turn_ms):
+            return []
+        reaped = [found for owner, job_id in self._bench.leases.expired() if (found := self._reap(owner, job_id))]
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + settings.resend_after_s
+            self._resend()
+        return reaped
+
+    def child_died(self, owner: str, job_id: str, node: str) -> Reaped | None:
+        """Takes a job from a child of this worker that is known to be dead, without waiting for its lease to run out.
+
+        Args:
+            owner: whose job.
+            job_id: which job.
+            node: this worker's name.
+        """
+        holder = self._bench.leases.holder(owner, job_id)
+        if holder is None:
+            return None
+        held_by, _, pid = holder.rpartition("/")
+        if held_by != node or _alive(int(pid)):
+            return None
+        reason = "the process that worked on it was killed"
+        found = self._bench.leases.reap_dead(owner, job_id, holder, reason, exhausted(reason))
+        return self._told(found)
+
+    def _reap(self, owner: str, job_id: str) -> Reaped | None:
+        reason = "its worker fell silent (killed, frozen, or cut off from Redis)"
+        return self._told(self._bench.leases.reap(owner, job_id, reason, exhausted(reason)))
+
+    def _told(self, reaped: Reaped | None) -> Reaped | None:
+        if reaped is not None:
+            log.warning("job %s was taken from a worker that is gone; it is %s now", reaped.job_id, reaped.status)
+            if reaped.status == "queued":
+                self._bench.queue.propagate(reaped.owner, reaped.job_id)
+        return reaped
+
+    def _resend(self) -> None:
+        overdue = self._bench.leases.unclaimed(self._bench.settings.resend_after_s)
+        if not overdue:
+            return
+        waiting = waiting_jobs(self._bench.redis)
+        for owner, job_id in overdue:
+            if (owner, job_id) not in waiting:
+                log.warning("job %s: its message was lost, sending it again", job_id)
+                self._bench.queue.propagate(owner, job_id)
+            self._bench.leases.sent(owner, job_id)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

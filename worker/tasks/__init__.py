@@ -1,0 +1,1 @@
+"""What the workers do, one module for each kind of message."""
