@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol
 
 import redis
 from kombu.exceptions import OperationalError
 
+from app.anchors import VideoSize
 from app.files import JobFiles, VideoFiles
 from app.ids import new_id
-from app.jobspec import JobSpec, VideoSize, parse_job, resolve, with_mask
+from app.jobspec import JobSpec, parse_job, resolve, with_mask
 from app.media import MediaDesk
 from app.problems import FieldFault, Problem
 from app.queue import Queue
@@ -74,8 +76,17 @@ def accept_job(service: Desk, owner: str, given: Submission) -> JobRecord:
     return _create(service, owner, video.id, spec)
 
 
-def accept_with_video(service: Desk, owner: str, given: Submission, upload: Upload) -> JobRecord:
+def accept_with_video(
+    service: Desk, owner: str, given: Submission, upload: Upload, fps: Fraction | None = None
+) -> JobRecord:
     """A job on a video that came with it. The labels are checked before the video is stored.
+
+    Args:
+        service: where it goes.
+        owner: whose it is.
+        given: the rest of the call.
+        upload: the file, complete.
+        fps: the frame rate of a zip of images.
 
     Raises:
         Problem: whatever is wrong with either; neither was stored then.
@@ -85,7 +96,7 @@ def accept_with_video(service: Desk, owner: str, given: Submission, upload: Uplo
     if job_in.video_id is not None:
         detail = "Send either the part `video` or a `video_id`, not both."
         raise Problem("invalid-request", detail, errors=[FieldFault(f"{given.prefix}/video_id", detail)])
-    info = upload.check(service.desk)
+    info = upload.check(service.desk, fps=fps)
     spec = _resolved(job_in, given, info, service.settings)
     video = upload.keep(owner, store=service.store, videos=service.videos)
     try:

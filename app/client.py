@@ -52,7 +52,9 @@ class Client:
     """
 
     def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
-        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT, transport=transport, trust_env=transport is None)
+        # A service on this very machine is never reached through a proxy from the environment.
+        local = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
+        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT, transport=transport, trust_env=not local)
 
     def __enter__(self) -> Client:
         return self

@@ -34,6 +34,8 @@ class JobFiles:
         job_prefix: the folder of all revisions, to delete a job.
         prefix: the folder of this revision; also what `ResultStore` takes.
         spec: the pinned job (`app.jobspec.JobSpec`).
+        video_info: the video's facts (`VideoInfo.to_json`), kept so that exports outlive the video.
+        table: a copy of the video's frame table, for the same reason.
         checkpoint: what the next chunk needs to go on.
         scratch: the folder for what only the running job needs; `clear_scratch` removes it.
         exports: the folder of built exports.
@@ -44,6 +46,8 @@ class JobFiles:
         self.job_prefix = f"jobs/{owner}/{job_id}"
         self.prefix = f"{self.job_prefix}/{revision}"
         self.spec = f"{self.prefix}/spec.json"
+        self.video_info = f"{self.prefix}/video.json"
+        self.table = f"{self.prefix}/table.npz"
         self.checkpoint = f"{self.prefix}/checkpoint.npz"
         self.scratch = f"{self.prefix}/scratch"
         self.exports = f"{self.prefix}/exports"

@@ -9,62 +9,29 @@ A picture of a mask (an indexed or grey PNG, as DAVIS has them) joins a request 
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple, ParamSpec, Protocol
+from typing import Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from app.anchors import Faults, VideoSize, read_anchors, regions_of
 from app.problems import InvalidDocument
 from app.schemas.base import faults_of
 from app.schemas.jobs import Direction, JobIn, Metadata
-from app.schemas.labels import AnchorIn, KeypointIn, LabelIn, ObjectIn, RleIn, SkeletonIn
+from app.schemas.labels import AnchorIn, LabelIn, ObjectIn, RleIn, SkeletonIn
 from model.catalogue import find_model
 from model.errors import InputError, LabelError
-from model.labels import Anchor, Keypoint, Label, LabelObject, Skeleton, colour_of, indexed_png, raster, rle
+from model.labels import Anchor, LabelObject, Skeleton, colour_of, indexed_png, rle
 from model.labels.types import Mask
 from model.presets import find_preset
 
-P = ParamSpec("P")
 SCHEMA_VERSION: Literal[1] = 1
+# Six digits each; Sasha Trubetskoy, "List of 20 simple, distinct colors", 2017.
 _VIVID = (
-    "#e6194b",
-    "#3cb44b",
-    "#ffe119",
-    "#4363d8",
-    "#f58231",
-    "#911eb4",
-    "#46f0f0",
-    "#f032e6",
-    "#bcf60c",
-    "#fabebe",
-    "#008080",
-    "#e6beff",
-    "#9a6324",
-    "#fffac8",
-    "#800000",
-    "#aaffc3",
-    "#808000",
-    "#ffd8b1",
-    "#000075",
-    "#808080",
-)  # fmt: skip  (Sasha Trubetskoy, "List of 20 simple, distinct colors", 2017)
-MAX_LABEL_PIXELS = 1 << 30
-"""How many pixels all regions of a job may cover together: they are all in the worker's memory at once."""
-
-
-class VideoSize(Protocol):
-    """What a request is checked against; `model.video.VideoInfo` is one."""
-
-    @property
-    def width(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def frame_count(self) -> int: ...
+    "e6194b3cb44bffe1194363d8f58231911eb446f0f0f032e6bcf60cfabebe"
+    "008080e6beff9a6324fffac8800000aaffc3808000ffd8b1000075808080"
+)
 
 
 class _Stored(BaseModel):
@@ -143,7 +110,7 @@ def resolve(job_in: JobIn, info: VideoSize, *, home: Path | None = None) -> JobS
         InvalidDocument: with every fault found and a pointer into the request. Its slug is the faults' own where they
             agree, such as `mask-size-mismatch`, and `invalid-request` otherwise.
     """
-    faults = _Faults()
+    faults = Faults()
     options = _options(job_in, info, home, faults)
     objects = _objects(job_in, faults)
     faults.stop()
@@ -152,7 +119,7 @@ def resolve(job_in: JobIn, info: VideoSize, *, home: Path | None = None) -> JobS
     spec = JobSpec(
         video=video, objects=objects, anchors=tuple(job_in.anchors), options=options, metadata=job_in.metadata
     )
-    for _ in _anchors(spec, faults):  # one anchor's masks at a time
+    for _ in _read(spec, faults):  # one anchor's masks at a time
         pass
     faults.stop()
     return spec
@@ -164,8 +131,8 @@ def build_labels(spec: JobSpec) -> tuple[tuple[LabelObject, ...], tuple[Anchor, 
     Raises:
         InvalidDocument: as `resolve` does; it never happens for a spec that `resolve` returned.
     """
-    faults = _Faults()
-    anchors = sorted(_anchors(spec, faults), key=lambda anchor: anchor.frame)
+    faults = Faults()
+    anchors = sorted(_read(spec, faults), key=lambda anchor: anchor.frame)
     faults.stop()
     objects = tuple(
         LabelObject(
@@ -234,8 +201,8 @@ def with_mask(job_in: JobIn, data: bytes, info: VideoSize) -> JobIn:
 
 def default_colour(object_id: int) -> str:
     """The colour of an object whose caller gave none, `#rrggbb`: twenty that are easy to tell apart, then DAVIS's."""
-    if object_id <= len(_VIVID):
-        return _VIVID[object_id - 1]
+    if 6 * object_id <= len(_VIVID):
+        return "#" + _VIVID[6 * object_id - 6 : 6 * object_id]
     return "#{:02x}{:02x}{:02x}".format(*colour_of(object_id))
 
 
@@ -248,19 +215,7 @@ def _skeleton(given: SkeletonIn | None) -> Skeleton | None:
     return None if given is None else Skeleton(points=tuple(given.points), edges=tuple(given.edges))
 
 
-class _Faults(list[InputError]):
-    """Faults found so far; the first hundred are kept."""
-
-    def add(self, slug: str, pointer: str, detail: str) -> None:
-        if len(self) < 100:
-            self.append(InputError(detail, slug=slug, pointer=pointer))
-
-    def stop(self) -> None:
-        if self:
-            raise InvalidDocument(self)
-
-
-def _options(job_in: JobIn, info: VideoSize, home: Path | None, faults: _Faults) -> Options | None:
+def _options(job_in: JobIn, info: VideoSize, home: Path | None, faults: Faults) -> Options | None:
     given = job_in.options
     end = info.frame_count if given.end is None else given.end
     if end > info.frame_count:
@@ -291,7 +246,7 @@ def _options(job_in: JobIn, info: VideoSize, home: Path | None, faults: _Faults)
     )
 
 
-def _objects(job_in: JobIn, faults: _Faults) -> tuple[ObjectSpec, ...]:
+def _objects(job_in: JobIn, faults: Faults) -> tuple[ObjectSpec, ...]:
     if job_in.objects is None:
         ids = {label.object for anchor in job_in.anchors for label in anchor.labels}
         declared = [ObjectIn(id=id_) for id_ in sorted(ids)]
@@ -313,194 +268,9 @@ def _objects(job_in: JobIn, faults: _Faults) -> tuple[ObjectSpec, ...]:
     )
 
 
-def _anchors(spec: JobSpec, faults: _Faults) -> Iterator[Anchor]:
-    """The anchors one by one, as far as they are without fault; faults are added to `faults`."""
-    objects = {object_.id: object_ for object_ in spec.objects}
-    if not spec.anchors:
-        faults.add("no-anchors", "/anchors", "Label at least one frame.")
-        return
-    regions = sum(
-        sum(1 for label in anchor.labels if _regions(label)) + (anchor.void is not None) for anchor in spec.anchors
-    )
-    pixels = spec.video.width * spec.video.height
-    if regions * pixels > MAX_LABEL_PIXELS:
-        most = MAX_LABEL_PIXELS // pixels
-        detail = f"{regions} regions are too many for frames of this size: at most {most}. Label fewer frames."
-        faults.add("too-many-labels", "/anchors", detail)
-        return
-    frames: set[int] = set()
-    labelled: set[int] = set()
-    for i, anchor in enumerate(spec.anchors):
-        where = f"/anchors/{i}"
-        _check_frame(spec, anchor.frame, f"{where}/frame", frames, faults)
-        before = len(faults)
-        yielded = _anchor(anchor, where, spec.video, objects, faults)
-        labelled.update(label.object for label in anchor.labels if _regions(label) or label.keypoints)
-        if len(faults) == before:
-            yield yielded
-    for i, object_ in enumerate(spec.objects):
-        if object_.id not in labelled:
-            detail = f"Object {object_.id} is labelled nowhere. Give it a region or keypoints on an anchor, or drop it."
-            faults.add("object-unlabelled", f"/objects/{i}", detail)
-
-
-def _check_frame(spec: JobSpec, frame: int, pointer: str, seen: set[int], faults: _Faults) -> None:
-    covered, count = spec.options.frames, spec.video.frame_count
-    if frame >= count:
-        detail = f"Frame {frame} lies beyond the video, whose last frame is {count - 1}."
-        faults.add("anchor-outside-video", pointer, detail)
-    elif frame not in covered:
-        step = f" in steps of {covered.step}" if covered.step != 1 else ""
-        detail = f"The job covers the frames {covered.start} to {covered[-1]}{step}; frame {frame} is none of them."
-        faults.add("anchor-outside-range", pointer, detail)
-    if frame in seen:
-        detail = f"Frame {frame} is an anchor twice. Put all its labels into one."
-        faults.add("duplicate-label", pointer, detail)
-    seen.add(frame)
-
-
-class _Region(NamedTuple):
-    mask: Mask
-    void: Mask | None = None
-
-
-def _anchor(anchor: AnchorIn, where: str, video: VideoFacts, objects: dict[int, ObjectSpec], faults: _Faults) -> Anchor:
-    labels: list[Label] = []
-    voids: list[Mask] = []
-    seen: set[int] = set()
-    if anchor.void is not None:
-        void = _caught(faults, f"{where}/void", _rle, anchor.void, video)
-        voids.extend([] if void is None else [void.mask])
-    if not anchor.labels:
-        faults.add("empty-label", f"{where}/labels", "An anchor needs at least one label.")
-    for j, label in enumerate(anchor.labels):
-        pointer = f"{where}/labels/{j}"
-        if label.object not in objects:
-            known = ", ".join(map(str, sorted(objects))) or "none"
-            detail = f"Object {label.object} is not declared in `objects` (declared: {known})."
-            faults.add("unknown-object", f"{pointer}/object", detail)
-            continue
-        if label.object in seen:
-            detail = f"Object {label.object} is labelled twice on frame {anchor.frame}. Put it into one label."
-            faults.add("duplicate-label", pointer, detail)
-        seen.add(label.object)
-        if not _check_content(label, pointer, faults):
-            continue
-        keypoints = _keypoints(label.keypoints, objects[label.object], f"{pointer}/keypoints", video, faults)
-        region: _Region | None = None
-        for name in _regions(label):
-            region = _caught(faults, f"{pointer}/{name}", _read, label, name, video)
-        if region is not None and region.void is not None:
-            voids.append(region.void)
-        labels.append(
-            Label(
-                object=label.object,
-                mask=None if region is None else region.mask,
-                box=label.box,
-                keypoints=keypoints,
-                absent=label.absent,
-            )
-        )
-    merged = np.logical_or.reduce(voids) if voids else None
-    return Anchor(frame=anchor.frame, labels=tuple(labels), void=merged)
-
-
-def _check_content(label: LabelIn, pointer: str, faults: _Faults) -> bool:
-    regions = _regions(label)
-    if len(regions) > 1:
-        detail = f"The label has {' and '.join(regions)}. Keep one of them."
-        faults.add("two-regions", pointer, detail)
-    elif label.absent and (regions or label.keypoints):
-        detail = "`absent` says that the object is gone; remove it, or remove the region and the keypoints."
-        faults.add("contradictory-label", pointer, detail)
-    elif not (label.absent or regions or label.keypoints):
-        detail = 'The label needs a region, keypoints, or "absent": true.'
-        faults.add("empty-label", pointer, detail)
-    else:
-        return True
-    return False
-
-
-def _regions(label: LabelIn) -> list[str]:
-    return [name for name in ("mask", "png", "polygon", "box") if getattr(label, name) is not None]
-
-
-def _caught(
-    faults: _Faults, pointer: str, read: Callable[P, _Region], *args: P.args, **kwargs: P.kwargs
-) -> _Region | None:
-    """What `read` returns, or None and a fault at `pointer`."""
-    try:
-        return read(*args, **kwargs)
-    except InputError as error:
-        faults.add(error.slug, pointer + (error.pointer or ""), error.detail)
-        return None
-
-
-def _read(label: LabelIn, name: str, video: VideoFacts) -> _Region:
-    match name:
-        case "mask":
-            region = _rle(label.mask, video)
-        case "png":
-            region = _png(label.png or "", label.object, video)
-        case "polygon":
-            region = _Region(raster.polygon(label.polygon or [], video.height, video.width))
-        case _:
-            assert label.box is not None
-            region = _Region(raster.box(*label.box, video.height, video.width))
-    if not region.mask.any():
-        hint = "It is smaller than one pixel." if name in ("polygon", "box") else "It has no pixels."
-        raise LabelError(f'{hint} If the object is gone on this frame, send "absent": true.', slug="empty-mask")
-    return region
-
-
-def _rle(given: RleIn | None, video: VideoFacts) -> _Region:
-    assert given is not None
-    height, width = given.size
-    if (height, width) != (video.height, video.width):
-        raise LabelError(
-            f"The mask is {width} x {height} pixels, the frame is {video.width} x {video.height}."
-            " Send a mask of the frame's size; `size` is [height, width].",
-            slug="mask-size-mismatch",
-        )
-    return _Region(rle.decode({"size": [height, width], "counts": given.counts}))
-
-
-def _png(text: str, object_id: int, video: VideoFacts) -> _Region:
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise LabelError("`png` must be a PNG file in base64, without line breaks.", slug="bad-mask") from None
-    index_map = indexed_png.decode(data, size=(video.width, video.height), max_pixels=video.width * video.height)
-    regions, void = indexed_png.split(index_map)
-    if list(regions) == [1] and void is None:  # black and white, with 1 or with 255 for white
-        return _Region(regions[1])
-    if regions and object_id not in regions:
-        values = ", ".join(map(str, list(regions)[:10]))
-        raise LabelError(
-            f"The picture marks objects {values}, but this label's object is {object_id}."
-            f" Mark its pixels with {object_id}, or use only 0 and 255.",
-            slug="unknown-object",
-        )
-    return _Region(index_map == object_id, void)
-
-
-def _keypoints(
-    given: list[KeypointIn], object_: ObjectSpec, pointer: str, video: VideoFacts, faults: _Faults
-) -> tuple[Keypoint, ...]:
-    seen: set[str] = set()
-    for k, point in enumerate(given):
-        where = f"{pointer}/{k}"
-        if point.name in seen:
-            faults.add("duplicate-label", f"{where}/name", f"The keypoint {point.name!r} stands twice in this label.")
-        elif object_.skeleton is not None and point.name not in object_.skeleton.points:
-            names = ", ".join(object_.skeleton.points)
-            detail = f"The skeleton of object {object_.id} has no point {point.name!r}; it has: {names}."
-            faults.add("bad-keypoint", f"{where}/name", detail)
-        seen.add(point.name)
-        if not (0 <= point.x <= video.width and 0 <= point.y <= video.height):
-            detail = f"({point.x:g}, {point.y:g}) lies outside the frame of {video.width} x {video.height} pixels."
-            faults.add("bad-keypoint", where, detail)
-    return tuple(Keypoint(name=point.name, x=point.x, y=point.y, visible=point.visible) for point in given)
+def _read(spec: JobSpec, faults: Faults) -> Iterator[Anchor]:
+    skeletons = {declared.id: declared.skeleton for declared in spec.objects}
+    return read_anchors(spec.anchors, skeletons, spec.video, spec.options.frames, faults)
 
 
 def _joined(given: AnchorIn, picture: AnchorIn) -> AnchorIn:
@@ -508,7 +278,7 @@ def _joined(given: AnchorIn, picture: AnchorIn) -> AnchorIn:
     labels = list(given.labels)
     for label in picture.labels:
         at = next((i for i, other in enumerate(labels) if other.object == label.object), None)
-        if at is None or _regions(labels[at]) or labels[at].absent:
+        if at is None or regions_of(labels[at]) or labels[at].absent:
             labels.append(label)
         else:
             labels[at] = labels[at].model_copy(update={"mask": label.mask})

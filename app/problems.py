@@ -152,6 +152,7 @@ KINDS: dict[str, Kind] = {
         Kind("unknown-preset", 422, "Unknown preset", "Presets are named sets of settings; `GET /v1/models` lists them too."),
         Kind("bad-model", 422, "The model's file cannot be used", "The checkpoint is not a safetensors file with the header that this service reads. The operator must replace or remove it."),
         Kind("model-changed", 409, "The model is not the one the job was accepted with", "A job pins its model's SHA-256 when it is accepted. The file of that name has been replaced since. Put the old file back, or submit the job again."),
+        Kind("bad-device", 422, "The device cannot be used", "The model is to run on a device that this machine does not have, such as `cuda` without a GPU. The operator sets it (`LABELPROP_DEVICE`); `auto` takes the best there is."),
         # Requests
         Kind("invalid-request", 422, "The request is not valid", "`errors` lists each faulty field with a JSON pointer into the request (or `/query/...`, `/path/...`, `/header/...`)."),
         Kind("invalid-json", 400, "The body is not JSON", "The body could not be read as JSON. NaN and Infinity are not JSON."),

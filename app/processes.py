@@ -29,6 +29,22 @@ def die_with_parent(parent: int, with_signal: int = signal.SIGKILL) -> None:
         os.kill(os.getpid(), with_signal)
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine (or container) runs; one that died and was never waited for does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            # The name, in parentheses, may hold anything; the state follows it.
+            return file.read().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+    except FileNotFoundError:
+        return sys.platform != "linux"
+
+
 def bound(command: list[str], with_signal: int = signal.SIGKILL) -> list[str]:
     """The command line that runs `command` as a child that dies with the calling thread's process.
 

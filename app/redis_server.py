@@ -25,6 +25,8 @@ _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 20.0
 _LONGEST_SOCKET = 100  # bytes; the kernel's limit is 107
 _VERSION_FILE = "redis-version"
+_SOCKET_FILE = "socket-directory"
+_SOCKET_PREFIX = "labelprop-"
 
 Spawn = Callable[[list[str]], subprocess.Popen[bytes]]
 
@@ -94,7 +96,7 @@ class RedisServer:
         try:
             self._check_version(program)
             if self._socket_dir is None:
-                self._socket_dir = _socket_directory()
+                self._socket_dir = self._make_socket_directory()
             self.process = self._spawn(self._command(program))
             self._wait()
         except BaseException:
@@ -160,6 +162,17 @@ class RedisServer:
             ) from None
         self._lock = lock
 
+    def _make_socket_directory(self) -> Path:
+        # A server that was killed with its supervisor left its own behind; we hold the lock, so nobody uses it.
+        note = self.directory / _SOCKET_FILE
+        if note.exists():
+            left = Path(note.read_text())
+            if left.name.startswith(_SOCKET_PREFIX):
+                shutil.rmtree(left, ignore_errors=True)
+        made = _short_directory()
+        note.write_text(str(made))
+        return made
+
     def _check_version(self, program: Path) -> None:
         """An older Redis cannot read what a newer one wrote, and some start empty instead of saying so."""
         text = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=True).stdout
@@ -200,9 +213,9 @@ class RedisServer:
                     return
 
 
-def _socket_directory() -> Path:
-    directory = tempfile.mkdtemp(prefix="labelprop-")
+def _short_directory() -> Path:
+    directory = tempfile.mkdtemp(prefix=_SOCKET_PREFIX)
     if len(os.fsencode(directory)) + len("/redis.sock") > _LONGEST_SOCKET:
         os.rmdir(directory)
-        directory = tempfile.mkdtemp(prefix="labelprop-", dir="/tmp")
+        directory = tempfile.mkdtemp(prefix=_SOCKET_PREFIX, dir="/tmp")
     return Path(directory)

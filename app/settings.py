@@ -50,9 +50,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, populate_by_name=True, extra="ignore")
 
     home: Annotated[Path, AfterValidator(_absolute)] = Field(default=Path("~/.labelprop"), validate_default=True)
-    redis_url: str | None = Field(
-        default=None, validation_alias=AliasChoices("redis_url", "LABELPROP_REDIS_URL", "REDIS_URL")
-    )
+    redis_url: str | None = Field(default=None, validation_alias=AliasChoices("LABELPROP_REDIS_URL", "REDIS_URL"))
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
 

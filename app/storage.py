@@ -7,6 +7,7 @@ at once or not at all, reads, listings by prefix, and a local copy of what must 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from typing import BinaryIO, Protocol
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 _SCRATCH = ".tmp"
+_TRIES = 8
 
 
 class Store(Protocol):
@@ -29,6 +31,9 @@ class Store(Protocol):
 
     def open_write(self, key: str) -> AbstractContextManager[BinaryIO]:
         """A context that yields a binary file and stores it under `key` when the block ends without an exception."""
+
+    def scratch(self) -> AbstractContextManager[Path]:
+        """A context that yields an empty local directory, gone afterwards; what is made there is cheap to `adopt`."""
 
     def adopt(self, path: Path, key: str) -> None:
         """Moves the local file or folder `path` into the store under `key`."""
@@ -71,29 +76,35 @@ class LocalStore:
         handle, name = tempfile.mkstemp(dir=scratch)
         try:
             with os.fdopen(handle, "wb") as file:
+                # mkstemp makes files private to the user; the store's take the umask as any other file does.
+                os.fchmod(file.fileno(), 0o666 & ~_umask())
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
-            self._publish(Path(name), target)
+            _place(Path(name), target)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
 
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        directory = self._scratch_directory()
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
     def adopt(self, path: Path, key: str) -> None:
         target = self._path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            path.rename(target)
-        except OSError:
-            # Another filesystem: copy beside the target first, so that the last step is a rename all the same.
-            scratch = self.root / _SCRATCH
-            scratch.mkdir(parents=True, exist_ok=True)
-            copy = Path(tempfile.mkdtemp(dir=scratch)) / "copy"
-            shutil.copytree(path, copy) if path.is_dir() else shutil.copyfile(path, copy)
-            copy.rename(target)
-            copy.parent.rmdir()
+            _place(path, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # Another filesystem: copied to ours first, so that the last step is a rename all the same.
+            with self.scratch() as scratch:
+                copy = scratch / "copy"
+                shutil.copytree(path, copy) if path.is_dir() else shutil.copyfile(path, copy)
+                _place(copy, target)
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        _sync_directory(target.parent)
 
     def read(self, key: str) -> bytes:
         return self._path(key).read_bytes()
@@ -139,19 +150,28 @@ class LocalStore:
             raise ValueError(f"not a key of the store: {key!r}")
         return self.root.joinpath(*segments)
 
-    def _publish(self, temporary: Path, target: Path) -> None:
-        # mkstemp makes files private to the user; the store's files take the umask as any other file does.
-        temporary.chmod(0o666 & ~_umask())
-        for _ in range(8):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.replace(target)
-            except FileNotFoundError:
-                # A delete of another file removed the empty folder between the two calls.
-                continue
-            _sync_directory(target.parent)
-            return
-        raise FileNotFoundError(target)
+    def _scratch_directory(self) -> Path:
+        scratch = self.root / _SCRATCH
+        scratch.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=scratch))
+
+
+def _place(source: Path, target: Path) -> None:
+    """Renames `source` to `target`, durably."""
+    if source.is_file():
+        _sync(source)
+    for _ in range(_TRIES):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            source.replace(target)
+        except FileNotFoundError:
+            if not source.exists():
+                raise
+            # A delete of a neighbour removed the empty folder between the two calls.
+            continue
+        _sync(target.parent)
+        return
+    raise FileNotFoundError(target)
 
 
 def _umask() -> int:
@@ -162,9 +182,9 @@ def _umask() -> int:
     return 0o022
 
 
-def _sync_directory(path: Path) -> None:
+def _sync(path: Path) -> None:
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return
     try:

@@ -9,6 +9,7 @@ dies is started again at once, more slowly if it keeps dying. Nothing is killed 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import logging
 import os
@@ -51,7 +52,8 @@ class Child:
     Attributes:
         name: what it is called in logs.
         command: its command line.
-        process: the running process, or the one that ran last.
+        node: the name under which a worker gives signs of life; None for the API.
+        process: the running process; None between two of them.
         crashes: how often it died in a row soon after its start.
         started_at: when it was started last, by the monotonic clock.
         due_at: when it is to be started again after a crash; None while it runs.
@@ -59,6 +61,7 @@ class Child:
 
     name: str
     command: list[str]
+    node: str | None = None
     process: subprocess.Popen[bytes] | None = None
     crashes: int = 0
     started_at: float = 0.0
@@ -75,6 +78,7 @@ class Service:
         settings: what the three arguments before are taken from where they are None; None reads the environment.
         logs: a directory for the output of the processes; None lets them write to this process's own.
         start_timeout_s: how long the start may take.
+        silence_s: how long a worker that runs may give no sign of life before it is started again.
 
     Attributes:
         settings: what the processes run with; its `redis_url` is known once the service has started.
@@ -89,12 +93,16 @@ class Service:
         settings: Settings | None = None,
         logs: Path | None = None,
         start_timeout_s: float = 60.0,
+        silence_s: float = 60.0,
     ) -> None:
         given = {name: value for name, value in (("home", home), ("host", host), ("port", port)) if value is not None}
         base = settings or Settings()
         self.settings = Settings(**{**base.model_dump(), **given})
         self._logs = logs
         self._start_timeout_s = start_timeout_s
+        self._silence_s = silence_s
+        self._last_seen: dict[str, float] = {}
+        self._next_roll_call = 0.0
         self._socket: socket.socket | None = None
         self._redis: RedisServer | None = None
         self._children: list[Child] = []
@@ -147,9 +155,20 @@ class Service:
         return running
 
     def wait(self) -> None:
-        """Blocks until `stop` is called from a signal handler or another thread, or the supervisor ends by itself."""
+        """Blocks until `request_stop` is called, from a signal handler or another thread.
+
+        Raises:
+            Exception: what ended the supervisor, where it ended by itself.
+        """
         while self._thread.is_alive() and not self._stop.wait(0.2):
             pass
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def stopping(self) -> bool:
+        """Whether somebody asked it to stop."""
+        return self._stop.is_set()
 
     def request_stop(self) -> None:
         """Makes `wait` return; safe in a signal handler."""
@@ -173,6 +192,7 @@ class Service:
             while not self._stop.wait(_LOOK_EVERY_S):
                 self._look_after_redis()
                 self._look_after_children()
+                self._look_after_the_silent()
         except RedisServerError as error:
             self._error = ServiceError(str(error))
         except BaseException as error:
@@ -199,11 +219,12 @@ class Service:
 
     def _make_children(self) -> list[Child]:
         assert self._socket is not None
+        gpu, cpu = self._node("gpu"), self._node("cpu")
         api = [sys.executable, "-m", "app.api_server", str(self._socket.fileno())]
         return [
             Child("api", api),
-            Child("gpu-worker", _celery(self._node("gpu"), GPU_QUEUE)),
-            Child("cpu-worker", _celery(self._node("cpu"), CPU_QUEUE)),
+            Child("gpu-worker", _celery(gpu, GPU_QUEUE), gpu),
+            Child("cpu-worker", _celery(cpu, CPU_QUEUE), cpu),
         ]
 
     def _node(self, kind: str) -> str:
@@ -224,7 +245,7 @@ class Service:
     def _up(self) -> bool:
         with connect(self.settings.redis_url) as client:
             live = {record.node for record in Workers(client).live()}
-        return {self._node("gpu"), self._node("cpu")} <= live and self._api_answers()
+        return {child.node for child in self._children if child.node} <= live and self._api_answers()
 
     def _api_answers(self) -> bool:
         host = self.url.removeprefix("http://").rsplit(":", 1)[0].strip("[]")
@@ -248,24 +269,48 @@ class Service:
             log.error("%s", error)
             self._stop.wait(_SLOWEST_RESTART_S)
             return
-        # Some workers never notice that their broker came back; new ones cost nothing but the frames since a checkpoint.
+        # Some workers never notice that their broker came back; new ones cost the frames since a checkpoint.
         for child in self._children:
-            if child.name != "api" and child.process is not None:
+            if child.node is not None and child.process is not None:
                 _kill(child.process)
-                child.due_at = 0.0
+                child.process, child.due_at = None, 0.0
 
     def _look_after_children(self) -> None:
         now = time.monotonic()
         for child in self._children:
-            if child.due_at is None and child.process is not None and child.process.poll() is not None:
+            if child.process is not None and child.process.poll() is not None:
                 # What the dead one left in its session goes too, before another takes its place.
                 _kill(child.process)
+                code, child.process = child.process.returncode, None
                 child.crashes = child.crashes + 1 if now - child.started_at < _STEADY_S else 1
                 child.due_at = now + min(_SLOWEST_RESTART_S, 0.25 * 2 ** min(child.crashes - 1, 8))
-                log.warning("the %s ended with code %s; starting it again", child.name, child.process.returncode)
+                log.warning("the %s ended with code %s; starting it again", child.name, code)
             if child.due_at is not None and now >= child.due_at:
                 child.process = self._spawn(child.name, child.command, signal.SIGKILL)
                 child.started_at, child.due_at = now, None
+
+    def _look_after_the_silent(self) -> None:
+        """A worker may live and yet take no messages any more; its signs of life come from the loop that takes them."""
+        now = time.monotonic()
+        if now < self._next_roll_call:
+            return
+        self._next_roll_call = now + self._silence_s / 10
+        try:
+            with connect(self.settings.redis_url) as client:
+                live = {record.node for record in Workers(client).live()}
+        except redis.RedisError:
+            # Nobody can be heard; that is no worker's fault.
+            self._last_seen.clear()
+            return
+        for child in self._children:
+            if child.node is None or child.process is None or child.node in live:
+                self._last_seen[child.name] = now
+                continue
+            heard = max(self._last_seen.get(child.name, now), child.started_at)
+            self._last_seen.setdefault(child.name, now)
+            if now - heard > self._silence_s:
+                log.warning("the %s gives no sign of life; starting it again", child.name)
+                _kill(child.process)
 
     def _end_children(self) -> None:
         running = [child.process for child in self._children if child.process is not None]
@@ -312,7 +357,7 @@ class Service:
 
 def _celery(node: str, queue: str) -> list[str]:
     options = ["-Q", queue, "-n", node, "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
-    return [sys.executable, "-m", "celery", "-A", "worker.celery_app", "worker", *options, "--without-heartbeat"]
+    return [sys.executable, "-m", "celery", "-q", "-A", "worker.celery_app", "worker", *options, "--without-heartbeat"]
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -335,8 +380,6 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """Ends the process and what is left of the session that it was started in."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
     process.wait()

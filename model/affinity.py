@@ -19,6 +19,14 @@ from torch import Tensor
 
 from model.errors import InputError
 
+# Ruling cells out costs a part of what matching them costs; with more of the window than this it does not pay.
+_WORTH_RULING_OUT = 0.4
+# In how many of the latest slots a cell's rivals are looked for.
+_NEAR_SLOTS = 4
+# Two similarities this close may come in another order when a product of another shape computes them (bfloat16 has
+# steps of 1/256 below 1, and either of the two may be off by one).
+_ROUNDING = 1 / 128
+
 
 @dataclass(frozen=True)
 class Matches:
@@ -77,10 +85,10 @@ def dense_matches(
 class WindowMemory:
     """Features of a bounded number of frames, laid out so that every tile's windows are one contiguous matrix.
 
-    A tile is `tile` x `tile` cells of the new frame; its candidates lie in the square that reaches `radius` cells on
-    further on every side. Per column of tiles the memory keeps that square's width, so neighbouring columns overlap, and within
-    it the order is row, slot, column, channel. The candidates of one tile in all slots are then consecutive rows of one
-    matrix: one product a tile, nothing gathered, nothing of the rest of the frame touched.
+    A tile is `tile` x `tile` cells of the new frame; its candidates lie in the square that reaches `radius` cells
+    beyond it on every side. Per column of tiles the memory keeps that square's width, so neighbouring columns overlap,
+    and within it the order is row, slot, column, channel. The candidates of one tile in all slots are then consecutive
+    rows of one matrix: one product a tile, nothing gathered, nothing of the rest of the frame touched.
 
     Top-k is exact and goes in stages: the maximum of every short run of candidates, the `top_k` runs with the highest
     maxima, and the top-k among these runs' members, which must contain the joint top-k.
@@ -116,8 +124,9 @@ class WindowMemory:
         self._partial = [False] * slots
         self._used = [False] * slots
         self._window = self._circle().to(device)
-        self._scores = torch.empty(self._span * slots * self._span, tile * tile, dtype=dtype, device=device)
-        self._cell_index = torch.arange(tile * tile, device=device)[:, None]
+        self._scores = torch.empty(self._span * slots * self._span * tile * tile, dtype=dtype, device=device)
+        self._every = torch.arange(tile * tile, device=device)
+        self._near: dict[tuple[int, ...], Tensor] = {}
         self._border_masks: dict[tuple[int, int], Tensor] = {}
 
     def write(self, slot: int, features: Tensor, valid: Tensor | None = None) -> None:
@@ -143,40 +152,92 @@ class WindowMemory:
 
         Args:
             query: (rows, columns, C) L2-normalised features of the new frame.
-            slots: for each subset, which slots may be matched.
-            active: for each subset, (rows, columns) bool of the memory cells that matter, or None for all. A tile
-                whose windows hold none of them is left out: nothing but zeros could arrive there.
+            slots: for each subset, which slots may be matched, the latest last.
+            active: for each subset, (rows, columns) bool of the memory cells that matter (in any slot), or None for
+                all. A cell of the new frame that surely matches none of them may be left out.
 
         Returns:
-            For each subset its matches, tile by tile; tiles left out do not appear.
+            For each subset its matches, tile by tile; cells left out do not appear.
         """
         tile, channels = self.tile, query.shape[-1]
         padded = query.new_zeros(self._tile_rows * tile, self._tile_columns * tile, channels)
         padded[: self.rows, : self.columns] = query
         tiles = padded.view(self._tile_rows, tile, self._tile_columns, tile, channels).permute(0, 2, 1, 3, 4)
         tiles = tiles.reshape(self._tile_rows, self._tile_columns, tile * tile, channels)
-        wanted = [self._wanted_tiles(cells) for cells in active]
+        padded_active = [None if cells is None else self._pad(cells) for cells in active]
+        wanted = [None if cells is None else self._wanted_tiles(cells) for cells in padded_active]
         found: list[list[Matches]] = [[] for _ in slots]
         for row, column in self._tiles():
             groups = [index for index, want in enumerate(wanted) if want is None or want[row][column]]
             if not groups:
                 continue
-            scores = self._score(tiles[row, column], row, column)
+            cells, only = tiles[row, column], padded_active[groups[0]]
+            picked = self._every
+            if len(groups) == 1 and only is not None:
+                picked = self._undecided(cells, slots[groups[0]], only, row, column)
+                if not len(picked):
+                    continue
+            scores = self._score(cells, picked, row, column)
             for index in groups:
-                found[index].append(self._select(scores, slots[index], row, column))
+                found[index].append(self._select(scores, slots[index], picked, row, column))
         return found
 
     def _tiles(self) -> Iterator[tuple[int, int]]:
         # Column by column, as the keys lie.
         return ((row, column) for column in range(self._tile_columns) for row in range(self._tile_rows))
 
-    def _score(self, query: Tensor, row: int, column: int) -> Tensor:
-        """(span, slots, span, tile * tile) similarities of one tile to its windows, -inf for no candidate."""
+    def _undecided(self, query: Tensor, slots: Sequence[int], active: Tensor, row: int, column: int) -> Tensor:
+        """Which of a tile's cells may have a match that matters; for the others that is ruled out, exactly.
+
+        A cell's best match among the cells that matter bounds what could arrive there. If `top_k` candidates near the
+        cell's own place are all better, none of those that matter is in its joint top-k. Both need only a part of the
+        window, and most of a frame is decided by them.
+        """
+        top, left, slot_count = row * self.tile, column * self.tile, self.slots
+        window = active[top : top + self._span, left : left + self._span].view(self._span, -1, self._run)
+        live = window.any(dim=2).nonzero()  # (n, 2): row of the window, run in it
+        near = self._near_runs(tuple(slots[-_NEAR_SLOTS:]))
+        if len(live) > _WORTH_RULING_OUT * window.shape[0] * window.shape[1] or len(near) < self.top_k:
+            return self._every
+        if any(self._partial[slot] for slot in slots):
+            return self._every  # void cells would need masks of their own; they are rare
+        runs = self._keys[column, top : top + self._span].view(-1, self._run, query.shape[-1])
+        mask = self._mask(row, column).view(self._span, -1, self._run, query.shape[0])
+        of_slots = torch.tensor(slots, device=query.device)
+        held = (live[:, :1] * slot_count + of_slots) * window.shape[1] + live[:, 1:]  # (n, slots)
+        matter = (runs[held.reshape(-1)].view(-1, query.shape[-1]) @ query.T).view(*held.shape, self._run, -1)
+        here = mask[live[:, 0], live[:, 1]].masked_fill(~window[live[:, 0], live[:, 1]][:, :, None], -math.inf)
+        bound = (matter.amax(dim=1) + here).flatten(0, 1).amax(dim=0).float()
+        around = (runs[near].view(-1, query.shape[-1]) @ query.T).view(len(near), self._run, -1)
+        place = near // window.shape[1]
+        around += mask[place // slot_count, near % window.shape[1]]
+        rival = around.flatten(0, 1).float().topk(self.top_k, dim=0).values[-1]  # the best of as many runs
+        # The margin covers that products of another shape may round the last bit differently.
+        return ((bound > -math.inf) & (bound + _ROUNDING >= rival)).nonzero()[:, 0]
+
+    def _near_runs(self, slots: tuple[int, ...]) -> Tensor:
+        """Indices of the runs at a tile's own place, in some slots."""
+        if slots not in self._near:
+            rows = torch.arange(self.radius, self.radius + self.tile)
+            first, last = self.radius // self._run, (self.radius + self.tile - 1) // self._run
+            along = torch.arange(first, last + 1)
+            index = (rows[:, None, None] * self.slots + torch.tensor(slots)[:, None]) * (
+                self._span // self._run
+            ) + along
+            self._near = {slots: index.reshape(-1).to(self._valid.device)}  # of the latest subset only
+        return self._near[slots]
+
+    def _score(self, query: Tensor, picked: Tensor, row: int, column: int) -> Tensor:
+        """(span, slots, span, n) similarities of a tile's picked cells to their windows, -inf for no candidate."""
         top = row * self.tile
         keys = self._keys[column, top : top + self._span].view(-1, query.shape[-1])
-        torch.mm(keys, query.T, out=self._scores)
-        scores = self._scores.view(self._span, self.slots, self._span, -1)
-        scores += self._mask(row, column)[:, None]
+        mask = self._mask(row, column)
+        if len(picked) < len(query):
+            query, mask = query[picked], mask[:, :, picked]
+        scores = self._scores[: len(keys) * len(query)].view(len(keys), len(query))
+        torch.mm(keys, query.T, out=scores)
+        scores = scores.view(self._span, self.slots, self._span, -1)
+        scores += mask[:, None]
         for slot in range(self.slots):
             if not self._used[slot]:
                 scores[:, slot] = -math.inf
@@ -186,7 +247,7 @@ class WindowMemory:
                 scores[:, slot].masked_fill_(~valid[:, :, None], -math.inf)
         return scores
 
-    def _select(self, scores: Tensor, slots: Sequence[int], row: int, column: int) -> Matches:
+    def _select(self, scores: Tensor, slots: Sequence[int], picked: Tensor, row: int, column: int) -> Matches:
         span, all_slots, _, cells = scores.shape
         per_row = span // self._run  # runs in one row of the window
         runs = scores.view(-1, self._run, cells)
@@ -199,7 +260,7 @@ class WindowMemory:
             maxima = by_slot.masked_fill(outside[:, None, None], -math.inf).view(-1, cells)
         count = min(self.top_k, maxima.shape[0])
         best_runs = maxima.T.float().topk(count, dim=1, sorted=False).indices  # (cells, count)
-        members = runs[best_runs, :, self._cell_index].view(cells, count * self._run).float()
+        members = runs[best_runs, :, self._every[:cells, None]].view(cells, count * self._run).float()
         if barred:
             # With few candidates a barred run can be among the best runs: its maximum was -inf, its members are not.
             allowed = torch.gather(maxima.T, 1, best_runs) > -math.inf
@@ -213,25 +274,28 @@ class WindowMemory:
         # Where nothing was a candidate the place may lie outside of the frame; the weight there is 0.
         source_row = source_row.clamp(0, self.rows - 1)
         source_column = source_column.clamp(0, self.columns - 1)
-        return self._inside(row, column, weights, (slot * self.rows + source_row) * self.columns + source_column)
+        return self._inside(
+            picked, row, column, weights, (slot * self.rows + source_row) * self.columns + source_column
+        )
 
-    def _inside(self, row: int, column: int, weights: Tensor, sources: Tensor) -> Matches:
-        """Drops the tile's cells that lie beyond the frame's last row or column."""
-        y = row * self.tile + self._cell_index // self.tile
-        x = column * self.tile + self._cell_index % self.tile
-        cells = (y * self.columns + x)[:, 0]
+    def _inside(self, picked: Tensor, row: int, column: int, weights: Tensor, sources: Tensor) -> Matches:
+        """Drops the cells that lie beyond the frame's last row or column."""
+        y = row * self.tile + picked // self.tile
+        x = column * self.tile + picked % self.tile
+        cells = y * self.columns + x
         if (row + 1) * self.tile > self.rows or (column + 1) * self.tile > self.columns:
-            inside = ((y < self.rows) & (x < self.columns))[:, 0]
+            inside = (y < self.rows) & (x < self.columns)
             cells, weights, sources = cells[inside], weights[inside], sources[inside]
         return Matches(cells, weights, sources)
 
-    def _wanted_tiles(self, active: Tensor | None) -> list[list[bool]] | None:
+    def _pad(self, cells: Tensor) -> Tensor:
+        padded = cells.new_zeros(self._padded)
+        padded[self.radius : self.radius + self.rows, self.radius : self.radius + self.columns] = cells
+        return padded
+
+    def _wanted_tiles(self, active: Tensor) -> list[list[bool]]:
         """Per tile, whether its windows hold a cell that matters."""
-        if active is None:
-            return None
-        padded = active.new_zeros(self._padded)
-        padded[self.radius : self.radius + self.rows, self.radius : self.radius + self.columns] = active
-        windows = padded.unfold(0, self._span, self.tile).unfold(1, self._span, self.tile)
+        windows = active.unfold(0, self._span, self.tile).unfold(1, self._span, self.tile)
         wanted: list[list[bool]] = windows.flatten(2).any(dim=2).tolist()
         return wanted
 

@@ -71,9 +71,9 @@ def _read_version(path: Path, mtime_ns: int, size: int) -> ModelFile:
         if not 2 <= length <= min(_MAX_HEADER, size):
             raise ModelError(f"{path.name} is not a safetensors checkpoint. Replace or remove it.", slug="bad-model")
         try:
-            metadata = json.loads(file.read(length)).get("__metadata__", {})
-        except (ValueError, AttributeError):
+            metadata = dict(json.loads(file.read(length)).get("__metadata__", {}))
+        except (ValueError, TypeError, AttributeError):
             raise ModelError(f"{path.name} has a damaged header. Replace or remove it.", slug="bad-model") from None
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return ModelFile(name=path.stem, path=path, sha256=digest, metadata=dict(metadata))
+    return ModelFile(name=path.stem, path=path, sha256=digest, metadata=metadata)

@@ -87,21 +87,21 @@ class ChannelSet:
         anchor = self.anchors[frame]
         given, present = self.given(frame)
         values = torch.zeros(len(self), self.grid.rows, self.grid.columns)
-        regions = [label for label in anchor.labels if label.mask is not None]
+        regions = [(label.object, label.mask) for label in anchor.labels if label.mask is not None]
         known = None
         void = None if anchor.void is None else torch.from_numpy(anchor.void)
         if void is not None:
             learned = self.grid.cells(~void[None])[0]
             known = learned > 0
         # Where masks overlap each takes an equal share, so that all shares and the background's add up to 1.
-        depth = sum(label.mask.astype(np.float32) for label in regions if label.mask is not None)
-        for label in regions:
-            share = torch.from_numpy(np.where(label.mask, 1 / np.maximum(depth, 1), 0).astype(np.float32))
+        depth = sum(mask.astype(np.float32) for _, mask in regions)
+        for identity, mask in regions:
+            share = torch.from_numpy(np.where(mask, 1 / np.maximum(depth, 1), 0).astype(np.float32))
             if void is None:
                 cells = self.grid.cells(share[None])[0]
             else:
                 cells = self.grid.cells(share.masked_fill(void, 0)[None])[0] / learned.clamp(min=1e-6)
-            values[self.index[Channel(label.object)]] = cells
+            values[self.index[Channel(identity)]] = cells
         for label in anchor.labels:
             for point in shown(label):
                 values[self.index[Channel(label.object, point.name)]] = self._gaussian(point)

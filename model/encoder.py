@@ -81,9 +81,9 @@ def fold_batch_norm(encoder: Encoder) -> Encoder:
 
 
 def _conv(channels_in: int, channels_out: int, size: int, stride: int) -> nn.Conv2d:
-    # Reflection is only spelt out where there is a border to pad.
-    mode = "reflect" if size > 1 else "zeros"
-    return nn.Conv2d(channels_in, channels_out, size, stride, padding=size // 2, bias=False, padding_mode=mode)
+    if size == 1:
+        return nn.Conv2d(channels_in, channels_out, size, stride, bias=False)
+    return nn.Conv2d(channels_in, channels_out, size, stride, padding=size // 2, bias=False, padding_mode="reflect")
 
 
 def _fold(conv: nn.Conv2d, norm: nn.Module) -> nn.Identity:

@@ -34,7 +34,8 @@ class FeatureExtractor:
         self.dtype = dtype or native_dtype(self.device)
         encoder = fold_batch_norm(checkpoint.encoder)
         _fold_normalisation(encoder.conv1, checkpoint)
-        self._encoder = encoder.to(device=self.device, dtype=self.dtype, memory_format=torch.channels_last)
+        encoder = encoder.to(device=self.device, dtype=self.dtype)
+        self._encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def channels(self) -> int:

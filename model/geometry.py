@@ -67,12 +67,14 @@ class Grid:
         return self._vertical @ cells @ self._horizontal.T
 
     def support(self, cells: Tensor) -> tuple[slice, slice, Tensor] | None:
-        """As `pixels`, only where it is not zero: (pixel rows, pixel columns, values), or None where all cells are."""
+        """As `pixels`, only where it can be above zero: (pixel rows, pixel columns, values), or None where nowhere."""
         rows, columns = cells.any(dim=1).nonzero(), cells.any(dim=0).nonzero()
         if not len(rows):
             return None
         top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
         y, x = _reach(self._vertical, top, bottom), _reach(self._horizontal, left, right)
+        if y is None or x is None:
+            return None  # only in padding that no pixel's interpolation looks at (frames of up to four pixels a side)
         down, across = self._vertical[y, top:bottom], self._horizontal[x, left:right]
         return y, x, down @ cells[top:bottom, left:right] @ across.T
 
@@ -121,7 +123,7 @@ def _interpolation(pixels: int, cells: int, cells_per_pixel: float) -> Tensor:
     return weights
 
 
-def _reach(weights: Tensor, first: int, last: int) -> slice:
-    """The pixels that any of the cells first..last (exclusive) contributes to."""
+def _reach(weights: Tensor, first: int, last: int) -> slice | None:
+    """The pixels that any of the cells first..last (exclusive) contributes to, None where there are none."""
     touched = weights[:, first:last].any(dim=1).nonzero()
-    return slice(int(touched[0]), int(touched[-1]) + 1)
+    return None if not len(touched) else slice(int(touched[0]), int(touched[-1]) + 1)

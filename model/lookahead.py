@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
+from model.errors import InputError
 from model.features import FeatureExtractor
 from model.geometry import Grid
 from model.video import Frame
@@ -21,7 +22,7 @@ from model.video import Frame
 
 def encode_ahead(
     extractor: FeatureExtractor, grid: Grid, frames: Iterable[Frame], *, workers: int | None = None
-) -> Iterator[tuple[Frame, Tensor]]:
+) -> Generator[tuple[Frame, Tensor]]:
     """Yields (frame, features) in order, encoding up to `workers` frames ahead.
 
     The frames must be at hand without waiting (a file rather than a camera): up to `workers` + 1 frames are read before
@@ -29,6 +30,9 @@ def encode_ahead(
 
     Args:
         workers: threads that encode; None takes one per two cores, at least two. 0 encodes in the caller's thread.
+
+    Raises:
+        InputError: where reading `frames` raises one, after all frames before it have been yielded.
     """
     if workers is None:
         workers = 0 if extractor.device.type != "cpu" or _cores() < 2 else max(2, _cores() // 2)
@@ -39,15 +43,21 @@ def encode_ahead(
     threads = max(1, torch.get_num_threads() // workers)
     with ThreadPoolExecutor(workers, "encode", torch.set_num_threads, (threads,)) as pool:
         waiting: deque[tuple[Frame, Future[Tensor]]] = deque()
+        unreadable: InputError | None = None
         try:
-            for frame in frames:
-                waiting.append((frame, pool.submit(extractor, frame.image, grid)))
-                if len(waiting) > workers:
-                    ready, features = waiting.popleft()
-                    yield ready, features.result()
+            try:
+                for frame in frames:
+                    waiting.append((frame, pool.submit(extractor, frame.image, grid)))
+                    if len(waiting) > workers:
+                        ready, features = waiting.popleft()
+                        yield ready, features.result()
+            except InputError as error:
+                unreadable = error  # the frames before it were read in good order and come first
             while waiting:
                 ready, features = waiting.popleft()
                 yield ready, features.result()
+            if unreadable is not None:
+                raise unreadable
         finally:
             for _, future in waiting:
                 future.cancel()

@@ -205,12 +205,18 @@ class Propagator:
             values[cells[:, None], torch.tensor(members, device=values.device)] = carried
 
     def _groups(self) -> dict[tuple[int, ...], list[int]]:
-        """Channels by the slots that know them."""
+        """Channels by the slots that count for them.
+
+        An anchor that outlives the recent frames counts for the channels that it speaks of, and not for those that were
+        merely propagated onto it: labelling one object does not change another's result.
+        """
         groups: dict[tuple[int, ...], list[int]] = {}
         if self._order:
             kinds = np.array([self._held(slot).kinds for slot in self._order])
+            counts = kinds != _UNKNOWN
+            counts[: -self._preset.recent_frames] &= kinds[: -self._preset.recent_frames] != _PROPAGATED
             for channel in range(len(self._channels)):
-                slots = tuple(s for s, kind in zip(self._order, kinds[:, channel], strict=True) if kind != _UNKNOWN)
+                slots = tuple(s for s, does in zip(self._order, counts[:, channel], strict=True) if does)
                 if slots:
                     groups.setdefault(slots, []).append(channel)
         return groups

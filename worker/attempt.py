@@ -110,6 +110,14 @@ def exhausted(reason: str) -> dict[str, object]:
     return problem_document("attempts-exhausted", detail)
 
 
+def settle(bench: Bench, owner: str, job_id: str) -> None:
+    """Tidies up after a job that was ended from outside: its progress is what is stored, its scratch files go."""
+    job = bench.jobs.get(owner, job_id)
+    if job is not None and job.final:
+        bench.leases.settle(owner, job_id, open_results(bench.store, job).count())
+        JobFiles(bench.store, owner, job_id, job.revision).clear_scratch()
+
+
 def _heed(signal: Signal) -> None:
     if signal is not Signal.CONTINUE:
         raise Stop(signal)
@@ -135,8 +143,11 @@ def _lost(bench: Bench, lease: Lease, files: JobFiles) -> None:
 
 
 def _broken(bench: Bench, lease: Lease, reason: str) -> None:
-    if bench.leases.give_up(lease, reason, exhausted(reason)) == "queued":
+    status = bench.leases.give_up(lease, reason, exhausted(reason))
+    if status == "queued":
         bench.queue.propagate(lease.owner, lease.job_id)
+    elif status is not None:
+        settle(bench, lease.owner, lease.job_id)
 
 
 def _reason(error: Exception) -> str:

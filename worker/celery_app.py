@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import time
+import warnings
 from typing import Any
 
 from celery import Celery, bootsteps, signals
-from celery.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.exceptions import SecurityWarning, TimeLimitExceeded, WorkerLostError
 from redis import RedisError
 
 from app import clock
@@ -35,6 +36,8 @@ def _application() -> Celery:
     url = settings().redis_url
     if url is None:
         raise RedisMissingError("A worker needs a Redis. Set REDIS_URL, or start everything with `labelprop serve`.")
+    # It warns of running as root because a message could be unpickled; ours are JSON and nothing else is accepted.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     application = Celery("labelprop", include=["worker.tasks.propagate", "worker.tasks.export"])
     application.conf.update(celery_config(url))
     application.steps["consumer"].add(Pulse)
@@ -59,6 +62,7 @@ class Pulse(bootsteps.StartStopStep):
         node = consumer.hostname
         self._record = WorkerRecord(node=node, queues=queues, pid=os.getpid(), started_at=clock.now())
         self._quietly(lambda: self._bench.workers.undrain(node))
+        self._quietly(lambda: self._reaper.reclaim(node))
         self._beat()
         self._timer = consumer.timer.call_repeatedly(self._bench.settings.heartbeat_s, self._beat)
 

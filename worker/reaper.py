@@ -4,7 +4,8 @@ It runs in the main process of every worker, GPU and CPU alike, from the same lo
 `heartbeat_s`; a lock in Redis lets one worker sweep at a time. As long as any worker lives, a job whose worker died is
 back in the queue after `lease_ttl_s` and one sweep.
 
-- A lease that ran out: the job goes back to the queue, or ends `failed` when its attempts are used up.
+- A lease that ran out: the job goes back to the queue, or ends `failed` when its attempts are used up. Nobody waits for
+  that where the death is known: a worker reports its own child's, and one that starts again its predecessor's.
 - A queued job that nobody claimed for `resend_after_s` and whose message is not in the queue: the message was lost (the
   API died before it sent it, or a worker took it and died before the claim), and is sent again. Where it was only slow,
   the job has two messages, and the second finds the lease taken.
@@ -13,13 +14,13 @@ back in the queue after `lease_ttl_s` and one sweep.
 from __future__ import annotations
 
 import logging
-import os
 import time
 
+from app.processes import is_alive
 from app.queue import waiting_jobs
 from app.records import keys
 from app.records.leases import Reaped
-from worker.attempt import exhausted
+from worker.attempt import exhausted, settle
 from worker.bench import Bench
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,13 @@ class Reaper:
             self._resend()
         return reaped
 
+    def reclaim(self, node: str) -> list[Reaped]:
+        """Takes the jobs of processes of this very worker that are dead: it was killed, and starts again."""
+        running = self._bench.leases.running()
+        return [found for owner, job_id in running if (found := self.child_died(owner, job_id, node))]
+
     def child_died(self, owner: str, job_id: str, node: str) -> Reaped | None:
-        """Takes a job from a child of this worker that is known to be dead, without waiting for its lease to run out.
+        """Takes a job from a child of this worker that is dead, without waiting for its lease to run out.
 
         Args:
             owner: whose job.
@@ -56,7 +62,7 @@ class Reaper:
         if holder is None:
             return None
         held_by, _, pid = holder.rpartition("/")
-        if held_by != node or _alive(int(pid)):
+        if held_by != node or is_alive(int(pid)):
             return None
         reason = "the process that worked on it was killed"
         found = self._bench.leases.reap_dead(owner, job_id, holder, reason, exhausted(reason))
@@ -71,6 +77,8 @@ class Reaper:
             log.warning("job %s was taken from a worker that is gone; it is %s now", reaped.job_id, reaped.status)
             if reaped.status == "queued":
                 self._bench.queue.propagate(reaped.owner, reaped.job_id)
+            else:
+                settle(self._bench, reaped.owner, reaped.job_id)
         return reaped
 
     def _resend(self) -> None:
@@ -83,13 +91,3 @@ class Reaper:
                 log.warning("job %s: its message was lost, sending it again", job_id)
                 self._bench.queue.propagate(owner, job_id)
             self._bench.leases.sent(owner, job_id)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -10,7 +10,6 @@ import redis
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from redis.exceptions import OutOfMemoryError, ReadOnlyError
 from starlette.exceptions import HTTPException
 
 from app.problems import KINDS, MEDIA_TYPE, FieldFault, Problem, problem_document
@@ -20,6 +19,8 @@ from model.errors import InputError
 
 _SLUG_OF_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "request-too-large", 415: "unsupported-media-type"}
 _RETRY = {"Retry-After": "5"}
+# Full, not able to write its log, a replica, without its master; from within a script, the type does not say it.
+_REDIS_CANNOT = ("OOM ", "MISCONF ", "READONLY ", "MASTERDOWN ", "NOREPLICAS ", "BUSY ")
 
 
 class ProblemResponse(JSONResponse):
@@ -35,8 +36,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(BadCursorError, _bad_cursor)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
-    for unreachable in (redis.ConnectionError, redis.TimeoutError, ReadOnlyError, OutOfMemoryError):
-        app.add_exception_handler(unreachable, _redis_error)
+    for error in (redis.ConnectionError, redis.TimeoutError, redis.ResponseError):
+        app.add_exception_handler(error, _redis_error)
     app.add_exception_handler(OSError, _os_error)
     app.add_exception_handler(Exception, _unhandled)
 
@@ -100,6 +101,8 @@ def _http_exception(request: Request, error: Exception) -> Response:
 
 
 def _redis_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, redis.ResponseError) and not any(word in str(error) for word in _REDIS_CANNOT):
+        raise error  # a fault of ours
     return _answer(Problem("service-unavailable", "The service's records cannot be reached.", headers=_RETRY))
 
 

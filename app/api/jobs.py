@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from fractions import Fraction
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,7 +13,17 @@ from app.accept import Submission, accept_job, accept_with_video
 from app.api.caching import not_modified
 from app.api.context import Owner, Service
 from app.api.errors import problems
-from app.api.videos import FORM_OVERHEAD, MEDIA_PROBLEMS, MULTIPART, Cursor, Limit, content_type, open_upload
+from app.api.videos import (
+    FORM_OVERHEAD,
+    MEDIA_PROBLEMS,
+    MULTIPART,
+    Cursor,
+    Fps,
+    Limit,
+    content_type,
+    open_upload,
+    rate_of,
+)
 from app.files import JobFiles
 from app.multipart import MemorySink, batches, read_form
 from app.problems import FieldFault, Problem
@@ -22,7 +33,7 @@ from app.uploads import check_announced
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-MAX_JSON = 64 << 20
+MAX_JSON = 32 << 20
 MAX_MASK = 32 << 20
 POLL_S = 1
 LABEL_PROBLEMS = (
@@ -87,7 +98,7 @@ _ETAG = {"description": "Changes whenever the answer does.", "schema": {"type": 
     },
     openapi_extra=_SUBMIT_BODY,
 )
-async def create_job(request: Request, response: Response, service: Service, owner: Owner) -> JobOut:
+async def create_job(request: Request, response: Response, service: Service, owner: Owner, fps: Fps = None) -> JobOut:
     """Carries labels through a video.
 
     As JSON, the video was uploaded before. As one multipart call, `video` is the file, `mask` a PNG of the first frame
@@ -96,7 +107,7 @@ async def create_job(request: Request, response: Response, service: Service, own
     """
     kind = content_type(request)
     if kind == MULTIPART:
-        record = await _from_form(request, service, owner)
+        record = await _from_form(request, service, owner, rate_of(fps))
     elif kind == "application/json" or kind.endswith("+json"):
         body = MemorySink("the body", MAX_JSON)
         async for batch in batches(request):
@@ -195,7 +206,7 @@ def job_out(record: JobRecord) -> JobOut:
     return JobOut.model_validate(document)
 
 
-async def _from_form(request: Request, service: Service, owner: str) -> JobRecord:
+async def _from_form(request: Request, service: Service, owner: str, fps: Fraction | None) -> JobRecord:
     spec, mask = MemorySink("spec", MAX_JSON), MemorySink("mask", MAX_MASK)
     with open_upload(service) as upload:
         check_announced(request, upload.max_bytes, extra=FORM_OVERHEAD + spec.max_bytes + mask.max_bytes)
@@ -209,5 +220,5 @@ async def _from_form(request: Request, service: Service, owner: str) -> JobRecor
             prefix="/spec",
         )
         if "video" in parts:
-            return await run_in_threadpool(accept_with_video, service, owner, given, upload)
+            return await run_in_threadpool(accept_with_video, service, owner, given, upload, fps)
         return await run_in_threadpool(accept_job, service, owner, given)

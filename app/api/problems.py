@@ -41,7 +41,7 @@ def list_problems() -> HTMLResponse:
     operation_id="get_problem",
     summary="What a problem means",
     response_class=HTMLResponse,
-    responses=problems("unknown-problem"),
+    responses=problems("unknown-problem", "invalid-request"),
 )
 def get_problem(slug: str) -> HTMLResponse:
     """A page that explains one kind of error; every error's `type` leads here."""

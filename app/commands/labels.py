@@ -21,6 +21,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from app.jobspec import parse_job
 from model.errors import InputError, LabelError
 
 _OPTIONS = ("model", "preset", "start", "end", "stride", "direction", "working_size")
@@ -58,10 +59,11 @@ def request_of(args: argparse.Namespace) -> tuple[Document, bytes | None]:
 
     Raises:
         LabelError: `no-anchors` where no labels are given at all, `invalid-labels` for what cannot be read.
+        InvalidDocument: the file of `--labels` is no job, with a pointer to every fault.
     """
-    spec = {} if args.labels is None else _read(args.labels)
-    if not isinstance(spec, dict):
-        raise LabelError(f"{args.labels} must hold one JSON object: a job as POST /v1/jobs takes it.")
+    spec: Document = {}
+    if args.labels is not None:
+        spec = parse_job(_bytes(args.labels)).model_dump(mode="json", exclude_unset=True)
     given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
     if given:
         spec["options"] = {**(spec.get("options") or {}), **given}
@@ -81,12 +83,12 @@ def _add_labels(spec: Document, labels: list[Document]) -> None:
         return
     start = (spec.get("options") or {}).get("start") or 0
     anchors = spec.setdefault("anchors", [])
-    anchor = next((a for a in anchors if isinstance(a, dict) and a.get("frame") == start), None)
+    anchor = next((given for given in anchors if given["frame"] == start), None)
     if anchor is None:
         anchor = {"frame": start, "labels": []}
         anchors.insert(0, anchor)
     for label in labels:
-        same = next((known for known in anchor["labels"] if known.get("object") == label["object"]), None)
+        same = next((known for known in anchor["labels"] if known["object"] == label["object"]), None)
         if same is None or set(same) & set(label) != {"object"}:
             anchor["labels"].append(label)
         else:

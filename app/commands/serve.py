@@ -21,9 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: service.request_stop())
         with service:
-            stored = service.settings.home
-            print(f"Labelprop runs at {service.url} (calls: {service.url}/docs), stores in {stored}. Ctrl-C stops it.")
-            sys.stdout.flush()
+            if not service.stopping:
+                home = service.settings.home
+                print(
+                    f"Labelprop runs at {service.url} (calls: {service.url}/docs), stores in {home}. Ctrl-C stops it."
+                )
+                sys.stdout.flush()
             service.wait()
     except ServiceError as error:
         print(f"labelprop: {error}", file=sys.stderr)
@@ -34,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="labelprop serve",
-        description="Runs the API, the workers and, unless REDIS_URL is set, a private Redis; stops them all on Ctrl-C.",
+        description="Runs the API, the workers and, unless REDIS_URL is set, a private Redis. Ctrl-C stops them all.",
     )
     parser.add_argument("--host", help="address to listen on (default: LABELPROP_HOST or 127.0.0.1)")
     parser.add_argument("--port", type=int, help="TCP port, 0 for a free one (default: LABELPROP_PORT or 8000)")

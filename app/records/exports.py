@@ -15,6 +15,7 @@ import redis
 
 from app.records import keys
 
+_QUEUED_MS = 24 * 3600 * 1000
 State = Literal["queued", "building", "failed"]
 
 
@@ -65,6 +66,8 @@ class Exports:
         self._ttl_ms = int(ttl_s * 1000)
         self._resend_ms = int(resend_after_s * 1000)
         self._forget_ms = int(forget_s * 1000)
+        # One that waits its turn is not forgotten because its caller polls rarely.
+        self._queued_ms = max(self._forget_ms, _QUEUED_MS)
         self._max_attempts = max_attempts
         self._request = client.register_script(_REQUEST)
         self._claim = client.register_script(_CLAIM)
@@ -74,7 +77,7 @@ class Exports:
     def request(self, owner: str, job_id: str, revision: int, name: str) -> ExportState:
         """Asks for an export that is not in the store; asking again while it is under way changes nothing."""
         key = keys.export(owner, job_id, revision, name)
-        args = [self._resend_ms, self._max_attempts, max(self._forget_ms, 2 * self._resend_ms)]
+        args = [self._resend_ms, self._max_attempts, self._queued_ms]
         state, send, error = self._request(keys=[key], args=args)
         return ExportState(state, send=bool(send), error=json.loads(error) if error else None)
 
@@ -90,15 +93,15 @@ class Exports:
 
     def done(self, lease: ExportLease) -> bool:
         """Forgets the request, after the file was stored. False once lost."""
-        return bool(self._end(keys=[lease.key], args=[lease.token, "done", "", self._forget_ms]))
+        return bool(self._end(keys=[lease.key], args=[lease.token, "done", "", 0, 0]))
 
     def failed(self, lease: ExportLease, error: Mapping[str, Any]) -> bool:
         """Ends the build with a problem document. False once lost."""
-        return bool(self._end(keys=[lease.key], args=[lease.token, "failed", json.dumps(error), self._forget_ms]))
+        return bool(self._end(keys=[lease.key], args=[lease.token, "failed", json.dumps(error), self._forget_ms, 0]))
 
     def release(self, lease: ExportLease) -> bool:
         """Puts the request back (the worker drains); the caller sends the message. False once lost."""
-        return bool(self._end(keys=[lease.key], args=[lease.token, "queued", "", self._forget_ms]))
+        return bool(self._end(keys=[lease.key], args=[lease.token, "queued", "", self._queued_ms, self._resend_ms]))
 
     def forget(self, owner: str, job_id: str) -> None:
         """Removes what is recorded for a job that is being deleted."""
@@ -160,7 +163,7 @@ _END = (
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
 if ARGV[2] == 'done' then return redis.call('DEL', KEYS[1]) end
 redis.call('HDEL', KEYS[1], 'token')
-redis.call('HSET', KEYS[1], 'state', ARGV[2], 'error', ARGV[3], 'deadline', text(now + ARGV[4]))
+redis.call('HSET', KEYS[1], 'state', ARGV[2], 'error', ARGV[3], 'deadline', text(now + ARGV[5]))
 if ARGV[2] == 'queued' then redis.call('HINCRBY', KEYS[1], 'attempts', -1) end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1

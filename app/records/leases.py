@@ -80,7 +80,14 @@ class Leases:
         self.ttl_s = ttl_s
         self.max_attempts = max_attempts
         self._ttl_ms = int(ttl_s * 1000)
-        scripts = {"claim": _CLAIM, "progress": _PROGRESS, "finish": _FINISH, "requeue": _REQUEUE, "reap": _REAP}
+        scripts = {
+            "claim": _CLAIM,
+            "progress": _PROGRESS,
+            "finish": _FINISH,
+            "requeue": _REQUEUE,
+            "reap": _REAP,
+            "settle": _SETTLE,
+        }
         self._scripts: dict[str, Callable[..., Any]] = {
             name: client.register_script(PRELUDE + text) for name, text in scripts.items()
         }
@@ -149,6 +156,10 @@ class Leases:
         found = self._redis.hget(keys.job(owner, job_id), "worker")
         return None if found is None else str(found)
 
+    def running(self, limit: int = 1000) -> list[tuple[str, str]]:
+        """Owner and id of jobs that somebody holds a lease on."""
+        return _members(self._redis.zrange(keys.LEASES, 0, limit - 1))
+
     def expired(self, limit: int = 100) -> list[tuple[str, str]]:
         """Owner and id of running jobs whose lease has run out."""
         return _members(self._redis.zrange(keys.LEASES, "-inf", self._now(), byscore=True, offset=0, num=limit))
@@ -166,6 +177,10 @@ class Leases:
         args = [owner, job_id, worker, reason, self.max_attempts, json.dumps(exhausted)]
         status = self._scripts["reap"](args=args)
         return None if status is None else Reaped(owner, job_id, status)
+
+    def settle(self, owner: str, job_id: str, frames_done: int) -> None:
+        """Corrects the progress of a job that was ended from outside: `frames_done` is what the store has."""
+        self._scripts["settle"](args=[owner, job_id, frames_done])
 
     def unclaimed(self, older_than_s: float, limit: int = 10_000) -> list[tuple[str, str]]:
         """Owner and id of queued jobs whose message was sent longer ago than that, longest first."""
@@ -266,4 +281,10 @@ else
   if deadline and tonumber(deadline) > tonumber(now()) then return nil end
 end
 return requeue(ARGV[4], ARGV[5], ARGV[6])
+"""
+
+_SETTLE = """
+load(ARGV[1], ARGV[2])
+local status = redis.call('HGET', job, 'status')
+if status == 'failed' or status == 'cancelled' then redis.call('HSET', job, 'frames_done', ARGV[3]) end
 """

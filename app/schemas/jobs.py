@@ -7,7 +7,7 @@ import math
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, field_validator
 
 from app.schemas.base import Answer, Document
 from app.schemas.errors import ProblemOut
@@ -16,9 +16,10 @@ from app.schemas.labels import AnchorIn, FrameIndex, ObjectIn
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Direction = Literal["both", "forward", "backward"]
 MAX_METADATA = 64 * 1024
+MAX_SKELETONS = 8192
 
 
-def _bounded(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
+def _bounded_metadata(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
     if _has_nan(metadata):
         raise ValueError("NaN and Infinity are not JSON")
     if len(json.dumps(metadata)) > MAX_METADATA:
@@ -34,7 +35,7 @@ def _has_nan(value: JsonValue) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-Metadata = Annotated[dict[str, JsonValue], AfterValidator(_bounded)]
+Metadata = Annotated[dict[str, JsonValue], AfterValidator(_bounded_metadata)]
 
 _OBJECTS: list[dict[str, Any]] = [
     {"id": 1, "name": "dog"},
@@ -100,6 +101,14 @@ class JobIn(Document):
     )
     options: OptionsIn = OptionsIn()
     metadata: Metadata = Field(default_factory=dict, description="The caller's own, returned untouched.")
+
+    @field_validator("objects")
+    @classmethod
+    def _bounded(cls, objects: list[ObjectIn] | None) -> list[ObjectIn] | None:
+        skeletons = [object_.skeleton for object_ in objects or () if object_.skeleton is not None]
+        if sum(len(skeleton.points) + len(skeleton.edges) for skeleton in skeletons) > MAX_SKELETONS:
+            raise ValueError(f"all skeletons together must not have more than {MAX_SKELETONS} points and edges")
+        return objects
 
 
 class ProgressOut(Answer):

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from app.schemas.base import Document, Name
 
 ObjectId = Annotated[int, Field(ge=1, le=254, description="1 to 254; 0 is the background and 255 is void.")]
+Ring = Annotated[list[float], Field(max_length=20_000)]
 FrameIndex = Annotated[int, Field(ge=0, lt=2**31, description="0-based index of a frame.")]
 
 
@@ -20,7 +21,7 @@ class RleIn(Document):
     size: tuple[Annotated[int, Field(ge=1, le=65535)], Annotated[int, Field(ge=1, le=65535)]] = Field(
         description="`[height, width]`, as the frame is shown."
     )
-    counts: str | list[Annotated[int, Field(ge=0, le=2**32)]] = Field(
+    counts: str | Annotated[list[Annotated[int, Field(ge=0, le=2**32)]], Field(max_length=2_000_000)] = Field(
         description="COCO's compressed text, or the list of run lengths. They add up to height times width."
     )
 
@@ -99,7 +100,7 @@ class LabelIn(Document):
         description="The region as a PNG in base64. Where its only values are 0 and 255, or 0 and 1, it is this"
         " object's; otherwise this object's are the pixels whose value is its id, and 255 is void.",
     )
-    polygon: list[list[float]] | None = Field(
+    polygon: Annotated[list[Ring], Field(max_length=1000)] | None = Field(
         default=None, description="Rings `[x0, y0, x1, y1, ...]`; a pixel is inside by the even-odd rule at its centre."
     )
     box: tuple[float, float, float, float] | None = Field(

@@ -49,6 +49,10 @@ class Archive:
         """Unpacked size of all files, as declared; reading holds them to it."""
         return sum(entry.file_size for entry in self._entries.values())
 
+    def size_of(self, path: PurePosixPath) -> int:
+        """Unpacked size of one file, as declared; `read` holds it to that."""
+        return self._entries[path].file_size
+
     def read(self, path: PurePosixPath) -> bytes:
         """The content of one file.
 

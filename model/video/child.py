@@ -106,7 +106,8 @@ def _limits(document: str) -> Any:
 
 def _lower_limits(memory_bytes: int, cpu_seconds: int) -> None:
     for kind, value in (
-        (resource.RLIMIT_AS, memory_bytes),
+        # macOS has this limit but refuses to set it.
+        *([] if sys.platform == "darwin" else [(resource.RLIMIT_AS, memory_bytes)]),
         (resource.RLIMIT_CPU, cpu_seconds),
         (resource.RLIMIT_FSIZE, _MAX_OUTPUT_BYTES),
         (resource.RLIMIT_CORE, 0),

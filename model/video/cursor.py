@@ -45,10 +45,10 @@ class Cursor:
             frame = self._scan(index) if self._worth_going_on(index) else None
             starts = self._starts(index)
             while frame is None:
-                start = next(starts, _NONE_LEFT)
-                if start is _NONE_LEFT:
+                start = next(starts, None)
+                if start is None:
                     raise self._unreadable(index)
-                self._go(start)  # type: ignore[arg-type]
+                self._go(*start)
                 frame = self._scan(index)
         except MediaError as error:
             if error.slug == "frame-unreadable":
@@ -70,34 +70,43 @@ class Cursor:
         keyframe = self._table.keyframe_at_or_before(index)
         return keyframe is None or keyframe <= self._next
 
-    def _starts(self, index: int) -> Iterator[int | None]:
-        """Where to start decoding for `index`: keyframes before it, earlier and earlier, then the file's beginning."""
-        if self._table.by_pts:
-            keyframe = self._table.keyframe_at_or_before(index)
-            for step in (1, 16, 256):
-                if keyframe is None or keyframe == 0:
-                    break
-                yield keyframe
-                keyframe = self._table.keyframe_at_or_before(max(0, keyframe - step))
-        yield None
-        # A frame thread that meets an error may take a good frame with it. The last word is a decoder without them.
-        yield None
+    def _starts(self, index: int) -> Iterator[tuple[int | None, bool]]:
+        """Where to start decoding for `index`, one after the other until one leads to it.
 
-    def _go(self, keyframe: int | None) -> None:
-        tried = self._from_beginning
+        Yields:
+            (keyframe, exact): None is the file's beginning; exact asks for a decoder without frame threads, since one
+            that meets an error may take a good frame with it.
+        """
+        if not self._table.by_pts:
+            yield None, True
+            return
+        nearest = keyframe = self._table.keyframe_at_or_before(index)
+        for step in (1, 16, 256):
+            if not keyframe:
+                break
+            yield keyframe, False
+            keyframe = self._table.keyframe_at_or_before(max(0, keyframe - step))
+        yield (nearest, True) if nearest else (None, False)
+        yield None, True
+
+    def _go(self, keyframe: int | None, exact: bool) -> None:
         self._frames.close()
+        if keyframe is None or (exact and not self._media.exact):
+            self._reopen(exact)
         if keyframe is None:
-            self._media = self._media.reopened(exact=True if tried else None)
-            self._restart()
             return
         try:
             self._media.seek(self._table, keyframe)
         except MediaError:
-            self._go(None)
+            self._reopen(exact)
             return
         self._frames = self._media.decode()
         self._next = 0
         self._from_beginning = False
+
+    def _reopen(self, exact: bool) -> None:
+        self._media = self._media.reopened(exact=exact or self._media.exact)
+        self._restart()
 
     def _restart(self) -> None:
         self._frames = self._media.decode()
@@ -138,6 +147,3 @@ class Cursor:
             "there. Re-encode or cut the video, or end the range before this frame.",
             slug="frame-unreadable",
         )
-
-
-_NONE_LEFT = object()

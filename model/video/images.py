@@ -13,13 +13,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from model.errors import MediaError
+from model.video.acceptance import WHOLE_BUDGET_PIXELS, duration_ms
 from model.video.archive import Archive
 from model.video.limits import Limits
 from model.video.orientation import Orientation
-from model.video.probe import WHOLE_BUDGET_PIXELS, duration_ms
 from model.video.table import FrameTable
 from model.video.types import VideoInfo
 
@@ -28,6 +28,8 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 # Times need a spacing even where nobody has said how fast the images follow each other.
 DEFAULT_FPS = Fraction(25)
 _EXIF_ORIENTATION = 0x0112
+# An uncompressed BMP with an alpha channel, and what may surround it.
+_BYTES_PER_PIXEL, _HEADER_BYTES = 4, 1 << 20
 # Images decode about ten times slower than video.
 _WHOLE_BUDGET_PIXELS = WHOLE_BUDGET_PIXELS // 10
 _SPOTS = (0.25, 0.5, 0.75)
@@ -46,7 +48,12 @@ class ImageFolder:
         self._limits = limits
         self.name = path.name
         self.paths = [PurePosixPath(entry.name) for entry in path.iterdir() if entry.is_file() and _is_image(entry)]
-        self.total_bytes = sum((path / name).stat().st_size for name in self.paths)
+        self.total_bytes = self.stored_bytes = sum((path / name).stat().st_size for name in self.paths)
+
+    def size_of(self, path: PurePosixPath) -> int:
+        """Bytes of one image; 0 where it is gone, which reading it will tell."""
+        file = self._path / path
+        return file.stat().st_size if file.exists() else 0
 
     def read(self, path: PurePosixPath) -> bytes:
         """The content of one image. Raises `MediaError` where it is gone."""
@@ -70,6 +77,11 @@ class ImageArchive:
         self.name = path.name
         self.paths = [entry for entry in self._archive.paths if _is_image(entry)]
         self.total_bytes = self._archive.total_bytes
+        self.stored_bytes = path.stat().st_size
+
+    def size_of(self, path: PurePosixPath) -> int:
+        """Bytes of one image, as declared."""
+        return self._archive.size_of(path)
 
     def read(self, path: PurePosixPath) -> bytes:
         """The content of one image. Raises `MediaError` where it is damaged."""
@@ -145,7 +157,7 @@ class Images:
             fps=fps,
             sample_aspect_ratio=Fraction(1),
             rotation=self.orientation.rotation,
-            bytes=self._pool.total_bytes,
+            bytes=self._pool.stored_bytes,
         )
 
     def decode(self, index: int) -> NDArray[np.uint8]:
@@ -174,18 +186,25 @@ class Images:
     def _open(self, index: int) -> tuple[ImageFile.ImageFile, Orientation]:
         """Open image `index` and check its size; no pixel is decoded yet."""
         path = self._paths[index]
+        if self._pool.size_of(path) > _BYTES_PER_PIXEL * self._limits.max_pixels + _HEADER_BYTES:
+            raise self._too_large(index, "more bytes than an image")
         data = self._pool.read(path)
         try:
-            image = _open_lazily(data)
-            orientation = Orientation.of_exif(image.getexif().get(_EXIF_ORIENTATION, 1))
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except Image.DecompressionBombError as error:
+            raise self._too_large(index, f"more pixels than the {self._limits.max_pixels}") from error
+        except UnidentifiedImageError as error:
+            raise self._damaged(index, f"it is none of {', '.join(FORMATS)}") from error
         except _FAULTS as error:
             raise self._damaged(index, error) from error
         width, height = image.size
         if width * height > self._limits.max_pixels:
-            raise MediaError(
-                f"{path.name} has {width}x{height} pixels, more than the {self._limits.max_pixels} allowed. Scale it.",
-                slug="frame-too-large",
-            )
+            raise self._too_large(index, f"{width}x{height} pixels, more than the {self._limits.max_pixels}")
+        try:
+            # Not `image.getexif()`: that of a PNG decodes the whole picture to look behind it.
+            orientation = Orientation.of_exif(Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1))
+        except _FAULTS as error:
+            raise self._damaged(index, error) from error
         shown = orientation.shown_size(width, height)
         if self.size is not None and shown != self.size:
             raise MediaError(
@@ -195,9 +214,14 @@ class Images:
             )
         return image, orientation
 
-    def _damaged(self, index: int, error: BaseException) -> MediaError:
+    def _damaged(self, index: int, why: object) -> MediaError:
         return MediaError(
-            f"The image {self._paths[index].name} cannot be decoded ({error}). Replace it.", slug="damaged-video"
+            f"The image {self._paths[index].name} cannot be decoded ({why}). Replace it.", slug="damaged-video"
+        )
+
+    def _too_large(self, index: int, what: str) -> MediaError:
+        return MediaError(
+            f"The image {self._paths[index].name} has {what} allowed. Scale it down.", slug="frame-too-large"
         )
 
 
@@ -244,10 +268,6 @@ def _check_names(pool: ImageFolder | ImageArchive, paths: list[PurePosixPath], l
 def _some(names: Iterable[str], limit: int = 3) -> str:
     names = list(names)
     return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
-
-
-def _open_lazily(data: bytes) -> ImageFile.ImageFile:
-    return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

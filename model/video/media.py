@@ -57,11 +57,12 @@ CODECS = frozenset(
     }
     | {"prores", "dnxhd", "ffv1", "huffyuv", "ffvhuff", "utvideo", "magicyuv", "rawvideo", "png", "jpeg2000"}
 )
-ACCEPTED = "MP4, MOV, MKV, WebM, AVI or MPEG-TS"
+ACCEPTED = "MP4, MOV, MKV, WebM, AVI, MPEG-TS or a zip of images"
 _ADVICE = "Re-encode it (for example `ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4`) and try again."
 _MAX_THREADS = 8
 _SEEK_LEAD_FRAMES = 8
 _TS_PACKET = 188
+_OPENING_PIXELS = 1 << 26
 
 
 class Media:
@@ -69,7 +70,9 @@ class Media:
 
     Attributes:
         path: the file.
-        container, stream: PyAV's own.
+        container, stream, codec: PyAV's own.
+        exact: whether it decodes without frame threads.
+        bytes: size of the file.
         size: stored (width, height) of the first decoded frame; every later frame must have it.
         errors: packets refused by the decoder, between others that it took, since it last started.
         tail_errors: packets refused after the last one that it took.
@@ -93,18 +96,18 @@ class Media:
         self.errors = self.tail_errors = 0
         self.started_at: int | None = None
         self._limits = limits
-        self._exact = exact
+        self.exact = exact
         self._skip_to_keyframe = skip_to_keyframe
         self._reformatter = VideoReformatter()
         self.bytes = _checked_bytes(path, limits)
-        self.container = _open_container(path, limits)
+        self.container = _open_container(path)
         try:
             self.stream = _video_stream(self.container)
             self.codec = self.stream.codec_context
             _check_pixels(self.codec.width, self.codec.height, limits)
             self.codec.options = {"max_pixels": _decoder_pixels(limits)}
             self.codec.thread_type = ThreadType.SLICE if exact else ThreadType.AUTO
-            self.codec.thread_count = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
+            self.codec.thread_count = min(_MAX_THREADS, _cpu_count())
         except BaseException:
             self.container.close()
             raise
@@ -135,8 +138,6 @@ class Media:
                 # An empty packet repeats a frame in AVI, but ends the stream for a decoder, which must not see it.
                 if packet.size:
                     yield packet
-        except MemoryError:
-            raise
         except (av.error.FFmpegError, OSError) as error:
             raise damaged(self.path, f"Reading it stops with an error: {_reason(error)}.") from error
 
@@ -178,13 +179,13 @@ class Media:
         except (av.error.FFmpegError, OSError) as error:
             raise damaged(self.path, f"Seeking in it fails: {_reason(error)}.") from error
 
-    def reopened(self, *, exact: bool | None = None) -> Media:
+    def reopened(self, *, exact: bool) -> Media:
         """The same file opened anew, at its beginning; this one is closed."""
         self.close()
         fresh = Media(
             self.path,
             self._limits,
-            exact=self._exact if exact is None else exact,
+            exact=exact,
             skip_to_keyframe=self._skip_to_keyframe,
         )
         fresh.size = self.size
@@ -211,8 +212,6 @@ class Media:
             frames = self.codec.decode(packet)
         except EOFError:
             return []
-        except MemoryError:
-            raise
         except (av.error.FFmpegError, OSError, ValueError):
             return None
         for frame in frames:
@@ -230,6 +229,11 @@ class Media:
                 f"The frame size of {self.path.name} changes from {old} to {new}. Cut or scale it to one size.",
                 slug="frame-size-changed",
             )
+
+
+def _cpu_count() -> int:
+    # Not on every platform, but where it is, it knows what a container may use.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def damaged(path: Path, what: str) -> MediaError:
@@ -256,12 +260,13 @@ def _check_pixels(width: int, height: int, limits: Limits) -> None:
         )
 
 
-def _open_container(path: Path, limits: Limits) -> av.container.InputContainer:
+def _open_container(path: Path) -> av.container.InputContainer:
     options = {
         "format_whitelist": CONTAINERS,
         "protocol_whitelist": "file",
-        # Reaches the decoders that FFmpeg runs while it opens the file; ours gets its own.
-        "max_pixels": _decoder_pixels(limits),
+        # For the decoders that FFmpeg runs while it opens the file; ours gets the caller's limit. What is found out
+        # about a file must not depend on the caller, so this one is fixed.
+        "max_pixels": str(_OPENING_PIXELS),
     }
     try:
         return av.open(
@@ -272,8 +277,6 @@ def _open_container(path: Path, limits: Limits) -> av.container.InputContainer:
             options=options,
             metadata_errors="replace",
         )
-    except MemoryError:
-        raise
     except (av.error.FFmpegError, OSError, ValueError) as error:
         head = _head(path)
         if head[4:8] == b"ftyp" or head.startswith(b"\x1a\x45\xdf\xa3") or (head[:4], head[8:12]) == (b"RIFF", b"AVI "):

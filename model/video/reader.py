@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
 from typing import Self
 
 from model.errors import MediaError
+from model.video.acceptance import describe, first_frame, probe_file
 from model.video.archive import is_archive
 from model.video.cursor import Cursor
 from model.video.images import ImageArchive, ImageFolder, Images
 from model.video.limits import Limits
 from model.video.media import Media
 from model.video.orientation import Orientation
-from model.video.probe import describe, first_frame, probe_file
 from model.video.table import FrameTable
 from model.video.types import Frame, VideoInfo
 
@@ -141,14 +142,15 @@ class _FileSource(VideoSource):
     def frame(self, index: int) -> Frame:
         if not 0 <= index < self.table.frame_count:
             raise IndexError(f"frame {index} of {self.table.frame_count}")
-        return next(self._frames(range(index, index + 1)))
+        with closing(self._frames(range(index, index + 1))) as frames:
+            return next(frames)
 
     def close(self) -> None:
         self._closed = True
         while self._idle:
             self._idle.pop().close()
 
-    def _frames(self, indices: range) -> Iterator[Frame]:
+    def _frames(self, indices: range) -> Generator[Frame]:
         # Every run of frames has a cursor of its own, so that runs do not disturb each other.
         cursor = self._cursor()
         try:

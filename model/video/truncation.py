@@ -8,6 +8,24 @@ from typing import BinaryIO
 # Some writers miscount by a pad byte or two.
 _TOLERANCE = 16
 _MAX_BOXES = 1_000_000
+_BOXES = frozenset(
+    {
+        b"ftyp",
+        b"styp",
+        b"moov",
+        b"moof",
+        b"mdat",
+        b"mfra",
+        b"sidx",
+        b"ssix",
+        b"free",
+        b"skip",
+        b"wide",
+        b"uuid",
+        b"meta",
+    }
+    | {b"udta", b"emsg", b"prft", b"pnot", b"pdin"}
+)
 
 
 def is_cut_short(path: Path, format_name: str) -> bool:
@@ -33,7 +51,7 @@ def _end_of_boxes(file: BinaryIO, size: int) -> int:
     for _ in range(_MAX_BOXES):
         file.seek(at)
         head = file.read(16)
-        if len(head) < 8:
+        if len(head) < 8 or head[4:8] not in _BOXES:  # some cameras append what is no box
             return at
         length = int.from_bytes(head[:4], "big")
         if length == 1:

@@ -38,7 +38,7 @@ class VideoInfo:
         fps: mean rate, or None where there is none (a single frame, images without a stated rate).
         sample_aspect_ratio: width of a pixel over its height, as shown; reported, never resampled.
         rotation: clockwise degrees (0, 90, 180 or 270) that the reader applies to the stored picture.
-        bytes: size of the file, or the total of the images.
+        bytes: size of the file; of a folder, the total of its images.
     """
 
     container: str

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
+from app.connection import connect
+from app.files import JobFiles, VideoFiles
+from app.formats import FORMATS, ExportInput
+from app.jobspec import JobSpec, build_labels
 from app.main import create_app
+from app.records.exports import Exports
+from app.records.jobs import JobRecord, Jobs
+from app.records.leases import Leases
+from app.records.workers import WorkerRecord, Workers
+from app.results import open_results
 from app.settings import Settings
+from app.storage import LocalStore
+from model.labels import FrameResult, KeypointResult, ObjectResult
+from model.labels.raster import tight_box
 from model.rendered import RenderedClip, render_clip
-from model.video import encode_video
+from model.video import encode_video, open_video
 
 FRAMES = 12
 
@@ -48,3 +63,95 @@ def upload(client: TestClient, clip_file: Path) -> Callable[..., dict]:
         return answer.json()
 
     return do
+
+
+@pytest.fixture
+def server(settings: Settings) -> Iterator[str]:
+    """The real application behind a real socket; its address."""
+    config = uvicorn.Config(create_app(settings), host="127.0.0.1", port=0, log_level="warning")
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    while not running.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
+    running.should_exit = True
+    thread.join(timeout=10)
+
+
+@pytest.fixture
+def playing_worker(settings: Settings, clip: RenderedClip) -> Iterator[None]:
+    """Does queued jobs on the clip with its true labels, and builds exports; the real worker has its own tests."""
+    client = connect(settings.redis_url)
+    store, jobs, leases = LocalStore(settings.store_dir), Jobs(client), Leases(client)
+    exports, workers = Exports(client), Workers(client)
+    stop = threading.Event()
+
+    def build(job: JobRecord, name: str) -> None:
+        lease = exports.claim("local", job.id, 0, name)
+        if lease is None:
+            return
+        media = store.local_path(VideoFiles(store, "local", job.video_id).media)
+        with open_video(media) as source:
+            objects, _ = build_labels(JobSpec.model_validate_json(store.read(JobFiles(store, "local", job.id).spec)))
+            results = open_results(store, job)
+            given = ExportInput(
+                source.info, source.table, objects, results.iter, source.frames, video_name=job.video_id, job_id=job.id
+            )
+            with store.open_write(JobFiles(store, "local", job.id).export(FORMATS[name].filename)) as file:
+                path = settings.home / "export"
+                FORMATS[name].write(given, path)
+                file.write(path.read_bytes())
+        exports.done(lease)
+
+    def run() -> None:
+        while not stop.is_set():
+            workers.beat(WorkerRecord(node="test@x", queues=["gpu", "cpu"], pid=1))
+            for job in jobs.list("local")[0]:
+                lease = leases.claim("local", job.id, "test/1")
+                if lease is not None:
+                    results = open_results(store, job)
+                    for chunk in range(results.chunk_count):
+                        results.write_chunk(
+                            "f", chunk, [true_result(clip, frame) for frame in results.frames_of(chunk)]
+                        )
+                    leases.progress(lease, results.count())
+                    leases.finish(lease, "succeeded")
+                for name in FORMATS:
+                    build(job, name)
+            time.sleep(0.02)
+
+    workers.beat(WorkerRecord(node="test@x", queues=["gpu", "cpu"], pid=1))
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    yield
+    stop.set()
+    thread.join(timeout=10)
+    client.close()
+
+
+def true_result(clip: RenderedClip, frame: int) -> FrameResult:
+    """The clip's true labels of a frame, as a result."""
+    objects = tuple(
+        ObjectResult(
+            object=label.object,
+            visible=True,
+            confidence=0.875,
+            mask=label.mask,
+            box=None if label.mask is None else tight_box(label.mask),
+            keypoints=tuple(
+                KeypointResult(point.name, round(point.x, 2), round(point.y, 2), point.visible, 0.5)
+                for point in label.keypoints
+            ),
+            source="anchor" if frame == 0 else "propagated",
+        )
+        for label in clip.anchor(frame).labels
+    )
+    return FrameResult(frame, frame * 40, objects)
+
+
+@pytest.fixture(scope="session")
+def truth(clip: RenderedClip) -> Callable[[int], FrameResult]:
+    """The clip's true labels of a frame, as a result."""
+    return lambda frame: true_result(clip, frame)

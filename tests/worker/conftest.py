@@ -94,16 +94,15 @@ def wait_for() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def submit(redis_client: redis.Redis, settings: Settings) -> Iterator[Callable[..., JobRecord]]:
-    """Accepts a job as the API does; `metadata` tells the scripted job what to do."""
-    queue = Queue(str(settings.redis_url))
+def create_job() -> Callable[..., JobRecord]:
+    """Stores a queued job on a video of its own; `metadata` tells the scripted job what to do."""
 
-    def accept(*, frames: int = 40, send: bool = True, **script: Any) -> JobRecord:
+    def create(client: redis.Redis, *, frames: int = 40, **script: Any) -> JobRecord:
         video = VideoRecord(
             id=new_id("v_"), sha256="0" * 64, bytes=1, container="mp4", codec="h264", width=8, height=8,
             frame_count=frames, duration_ms=frames * 40,
         )  # fmt: skip
-        Videos(redis_client).create(video)
+        Videos(client).create(video)
         record = JobRecord(
             id=new_id("j_"),
             video_id=video.id,
@@ -114,7 +113,21 @@ def submit(redis_client: redis.Redis, settings: Settings) -> Iterator[Callable[.
             metadata=script,
             chunk_frames=4,
         )
-        assert Jobs(redis_client).create(record)
+        assert Jobs(client).create(record)
+        return record
+
+    return create
+
+
+@pytest.fixture
+def submit(
+    redis_client: redis.Redis, settings: Settings, create_job: Callable[..., JobRecord]
+) -> Iterator[Callable[..., JobRecord]]:
+    """Accepts a job as the API does: its record first, then its message."""
+    queue = Queue(str(settings.redis_url))
+
+    def accept(*, send: bool = True, **script: Any) -> JobRecord:
+        record = create_job(redis_client, **script)
         if send:
             queue.propagate(record.owner, record.id)
         return record

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from app.files import JobFiles
+from app.processes import is_alive
 from app.queue import Queue
 from app.records.jobs import JobRecord, Jobs
 from app.results import open_results
@@ -78,7 +79,7 @@ def test_a_killed_worker_s_job_goes_to_another(
     first.process.kill()
     first.process.wait()
     # The kernel ends the child with its parent: nothing goes on behind our back.
-    wait_for(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2])
+    wait_for(lambda: not is_alive(child))
     wait_for(lambda: job_now(job).final)
     assert job_now(job).status == "succeeded"
     assert second.process.poll() is None
@@ -87,18 +88,42 @@ def test_a_killed_worker_s_job_goes_to_another(
     assert pids == sorted(pids, key=lambda pid: pid != child), "two processes ran the job at once"
 
 
-def test_a_worker_that_starts_again_finds_the_job(
-    start_worker: Any, submit: Any, job_now: Any, wait_for: Any, ran: Any, check_whole: Any
-) -> None:
-    worker = start_worker()
-    job = submit(seconds=0.05)
-    wait_for(lambda: len(ran(job)) >= 10)
-    worker.process.kill()
-    worker.process.wait()
-    start_worker()
-    wait_for(lambda: job_now(job).final)
-    assert job_now(job).status == "succeeded"
-    check_whole(job, interruptions=1)
+class TestLongLease:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"lease_ttl_s": 600.0})
+
+    def test_a_worker_that_starts_again_need_not_wait_for_the_lease(
+        self, start_worker: Any, submit: Any, job_now: Any, wait_for: Any, ran: Any, check_whole: Any
+    ) -> None:
+        worker = start_worker()
+        job = submit(seconds=0.05)
+        wait_for(lambda: len(ran(job)) >= 10)
+        worker.process.kill()
+        worker.process.wait()
+        start_worker()
+        wait_for(lambda: job_now(job).final)
+        assert job_now(job).status == "succeeded"
+        check_whole(job, interruptions=1)
+
+    def test_a_worker_reports_its_child_s_death(
+        self, start_worker: Any, submit: Any, job_now: Any, wait_for: Any, ran: Any
+    ) -> None:
+        start_worker()
+        job = submit(seconds=0.05)
+        os.kill(wait_for(lambda: ran(job))[-1].pid, signal.SIGKILL)
+        wait_for(lambda: job_now(job).final)
+        assert (job_now(job).status, job_now(job).attempts) == ("succeeded", 2)
+
+    def test_a_starting_worker_leaves_the_jobs_of_others_alone(
+        self, start_worker: Any, submit: Any, job_now: Any, wait_for: Any, ran: Any
+    ) -> None:
+        start_worker("one")
+        job = submit(seconds=0.05)
+        wait_for(lambda: len(ran(job)) >= 4)
+        start_worker("two")
+        wait_for(lambda: job_now(job).final)
+        assert (job_now(job).status, job_now(job).attempts) == ("succeeded", 1)
 
 
 def test_a_job_that_kills_its_child_ends_failed(
@@ -115,6 +140,7 @@ def test_a_job_that_kills_its_child_ends_failed(
     # The first attempt made a checkpoint; three more got no further.
     assert [it.frame for it in ran(poison)].count(6) == found.attempts == 1 + settings.max_attempts
     assert [result.frame for result in open_results(LocalStore(settings.store_dir), found).iter()] == [0, 1, 2, 3]
+    wait_for(lambda: job_now(poison).progress.frames_done == 4)
     assert job_now(sound).status == "succeeded"
     time.sleep(2 * settings.resend_after_s)
     assert job_now(poison).attempts == found.attempts
@@ -158,6 +184,7 @@ def test_a_running_job_is_cancelled_before_its_next_frame_ends(
     assert sum(it.at > asked for it in ran(job)) <= 1
     done = [result.frame for result in open_results(LocalStore(settings.store_dir), job).iter()]
     assert done[:4] == [0, 1, 2, 3]
+    assert job_now(job).progress.frames_done == len(ran(job))
 
 
 def test_a_worker_that_is_told_to_stop_lets_its_job_go(
@@ -244,7 +271,7 @@ def test_a_job_deleted_while_it_runs_leaves_nothing_behind(
 class TestStall:
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
-        return settings.model_copy(update={"stall_timeout_s": 1.0})
+        return settings.model_copy(update={"stall_timeout_s": 0.6, "max_attempts": 2})
 
     def test_a_job_that_hangs_is_ended_and_counted(
         self, start_worker: Any, submit: Any, job_now: Any, wait_for: Any
@@ -252,4 +279,4 @@ class TestStall:
         start_worker()
         job = submit(hang_at=1)
         wait_for(lambda: job_now(job).final, 30)
-        assert (job_now(job).status, job_now(job).attempts) == ("failed", 3)
+        assert (job_now(job).status, job_now(job).attempts) == ("failed", 2)

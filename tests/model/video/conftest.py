@@ -118,4 +118,6 @@ def number() -> Callable[[np.ndarray], int]:
 @pytest.fixture(scope="session")
 def bframes_mp4(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 frames of H.264 with B-frames and four groups of pictures."""
-    return write_clip(tmp_path_factory.mktemp("clips") / "b.mp4", frames=40, gop=10, options={"bf": "3", "sc_threshold": "0"})
+    return write_clip(
+        tmp_path_factory.mktemp("clips") / "b.mp4", frames=40, gop=10, options={"bf": "3", "sc_threshold": "0"}
+    )

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from model.errors import MediaError
-from model.video import Limits, VideoInfo, open_video, probe
-from model.video import probe as probing
+from model.video import Limits, VideoInfo, acceptance, open_video, probe
 
 Clip = Callable[..., Path]
 
@@ -158,6 +157,14 @@ class TestDamage:
         path.write_bytes(data.replace(body, b"\xaa" * len(body)))
         assert "ffmpeg -i" in refused(path, "damaged-video")
 
+    def test_a_hole_in_the_middle(self, tmp_path: Path, clip: Clip) -> None:
+        path = clip(tmp_path / "h.mp4", frames=60, gop=60)
+        data = bytearray(path.read_bytes())
+        middle = data.index(b"mdat") + 4 + (len(data) - data.index(b"mdat")) // 3
+        data[middle : middle + 400] = bytes(400)
+        path.write_bytes(data)
+        refused(path, "damaged-video")
+
     def test_nothing_decodes(self, tmp_path: Path, clip: Clip) -> None:
         path = clip(tmp_path / "n.mov", codec="png", pix_fmt="rgb24", b_frames=None, frames=3)
         with av.open(str(path)) as container:
@@ -188,12 +195,12 @@ class TestDamage:
             path.write_bytes(data)
             try:
                 info, table = probe(path, limits=Limits(max_pixels=640 * 480, max_frames=1000))
-            except MediaError as error:
-                assert error.detail
+            except MediaError:
                 continue
             with open_video(path, table=table) as source:
-                assert [frame.index for frame in source.frames()] == list(range(info.frame_count))
-                assert all(frame.image.shape == (info.height, info.width, 3) for frame in source.frames(0, 1))
+                shapes = [(frame.index, *frame.image.shape) for frame in source.frames()]
+                assert source.info == info
+            assert shapes == [(i, info.height, info.width, 3) for i in range(info.frame_count)]
 
 
 class TestLimits:
@@ -231,9 +238,8 @@ class TestLongVideos:
 
     @pytest.fixture(autouse=True)
     def _small_budget(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        module = __import__("model.video.probe", fromlist=["probe"])
-        monkeypatch.setattr(module, "WHOLE_BUDGET_PIXELS", 1)
-        monkeypatch.setattr(module, "_SPOT_BUDGET_PIXELS", 1)
+        monkeypatch.setattr(acceptance, "WHOLE_BUDGET_PIXELS", 1)
+        monkeypatch.setattr(acceptance, "_SPOT_BUDGET_PIXELS", 1)
 
     @pytest.mark.parametrize(
         ("name", "options"),
@@ -254,6 +260,12 @@ class TestLongVideos:
             assert source.table.by_pts
             assert [number(frame.image) for frame in source.frames()] == list(range(60))
 
+    def test_a_size_change_between_the_spots_is_noticed(self, tmp_path: Path, clip: Clip) -> None:
+        first = clip(tmp_path / "1.ts", frames=30)
+        second = clip(tmp_path / "2.ts", frames=30, width=128, height=96, times=list(range(30, 60)))
+        (tmp_path / "j.ts").write_bytes(first.read_bytes() + second.read_bytes())
+        refused(tmp_path / "j.ts", "frame-size-changed")
+
     def test_a_wrong_clock_is_noticed(self, tmp_path: Path, clip: Clip, number: Callable[[np.ndarray], int]) -> None:
         with open_video(clip(tmp_path / "h.avi", frames=60)) as source:
             assert not source.table.by_pts
@@ -266,7 +278,3 @@ class TestLongVideos:
             body = bytes([p for p in container.demux(video=0) if p.size][bad])
         path.write_bytes(path.read_bytes().replace(body, b"\xaa" * len(body)))
         refused(path, "damaged-video")
-
-
-def test_the_package_exports_the_function_and_not_the_module() -> None:
-    assert callable(probing)

@@ -34,7 +34,7 @@ def probe_file(path: Path, limits: Limits) -> tuple[VideoInfo, FrameTable]:
     """Check one video file.
 
     Raises:
-        MediaError: with one of the slugs that `model.video.probe` names.
+        MediaError: with one of the slugs that `probe` names.
     """
     with Media(path, limits) as media:
         scan = scan_packets(media, limits)
@@ -103,20 +103,22 @@ def _confirmed(path: Path, table: FrameTable, limits: Limits) -> FrameTable | No
             shown = [first.pts, *(frame.pts for frame in islice(frames, limit))]
             if media.errors or shown != table.pts[: len(shown)].tolist():
                 return None
-            if limit is None:
-                return table if len(shown) == table.frame_count and _seeks(path, table, limits, whole=False) else None
-        return table if _seeks(path, table, limits, whole=True) else None
+            if limit is None and len(shown) != table.frame_count:
+                return None
+        size = (first.width, first.height)
+        return table if _seeks(path, table, limits, size, whole=limit is not None) else None
     except MediaError as error:
         if error.slug in ("frame-size-changed", "frame-too-large"):
             raise
         return None
 
 
-def _seeks(path: Path, table: FrameTable, limits: Limits, *, whole: bool) -> bool:
+def _seeks(path: Path, table: FrameTable, limits: Limits, size: tuple[int, int] | None, *, whole: bool) -> bool:
     """Whether jumps to keyframes give the frames of the table, in order; with `whole` up to the very last frame."""
     spots = {table.keyframe_at_or_before(int(part * table.frame_count)) for part in _SPOTS}
     last = table.keyframe_at_or_before(table.frame_count - 1)
     with Media(path, limits) as media:
+        media.size = size
         for keyframe in sorted(spot for spot in spots | {last} if spot):
             media.seek(table, keyframe)
             to_end = whole and keyframe == last
@@ -169,7 +171,7 @@ def _decoded_table(path: Path, limits: Limits, *, skip_to_keyframe: bool) -> Fra
         if media.errors or (media.tail_errors and not media.is_broadcast):
             raise damaged(path, f"It stops decoding at or soon after frame {len(times)}.")
         rate = media.stream.average_rate or media.stream.base_rate or _ASSUMED_FPS
-        time_base = media.time_base
+        time_base, size = media.time_base, media.size
     flags = np.array(keyframe, dtype=np.bool_)
     if any(pts is None for pts in times):
         if len(times) / rate > limits.max_seconds:
@@ -178,7 +180,9 @@ def _decoded_table(path: Path, limits: Limits, *, skip_to_keyframe: bool) -> Fra
     pts = np.array(times, dtype=np.int64)
     if (np.diff(pts) > 0).all():
         table = FrameTable(pts, flags, time_base)
-        return table if _seeks(path, table, limits, whole=False) else FrameTable(pts, flags, time_base, by_pts=False)
+        return (
+            table if _seeks(path, table, limits, size, whole=False) else FrameTable(pts, flags, time_base, by_pts=False)
+        )
     return FrameTable(_increasing(pts), flags, time_base, by_pts=False)
 
 

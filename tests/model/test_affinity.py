@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from model.affinity import Matches, WindowMemory, dense_matches
+from model.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+CHANNELS = 16
+
+
+def _features(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(*shape, CHANNELS, generator=generator), dim=-1).to(dtype)
+
+
+def _dense_affinity(matches: list[Matches], cells: int, sources: int) -> torch.Tensor:
+    """(cells, sources) float64, so that the order of equal weights does not matter."""
+    whole = torch.zeros(cells, sources, dtype=torch.float64)
+    for match in matches:
+        assert match.cells.dtype == match.sources.dtype == torch.int64
+        assert match.weights.dtype == torch.float32
+        assert match.weights.shape == match.sources.shape
+        assert bool(((match.sources >= 0) & (match.sources < sources)).all())
+        whole[match.cells] = 0.0
+        whole.index_put_((match.cells[:, None], match.sources), match.weights.double(), accumulate=True)
+    return whole
+
+
+def _compare(
+    rows: int,
+    columns: int,
+    slots: int,
+    *,
+    radius: int = 3,
+    top_k: int = 4,
+    tile: int = 4,
+    valid: torch.Tensor | None = None,
+    subsets: list[list[int]] | None = None,
+    written: list[int] | None = None,
+) -> None:
+    settings = {"radius": radius, "top_k": top_k, "temperature": 0.07}
+    memory, query = _features(slots, rows, columns), _features(rows, columns, seed=1)
+    windowed = WindowMemory(rows, columns, CHANNELS, slots, tile=tile, **settings)  # type: ignore[arg-type]
+    written = list(range(slots)) if written is None else written
+    for slot in written:
+        windowed.write(slot, memory[slot], None if valid is None else valid[slot])
+    subsets = [written] if subsets is None else subsets
+    found = windowed.matches(query, subsets, [None] * len(subsets))
+    for subset, matches in zip(subsets, found, strict=True):
+        allowed = torch.zeros(slots, rows, columns, dtype=torch.bool)
+        allowed[subset] = True if valid is None else valid[subset]
+        expected = dense_matches(query, memory, valid=allowed, **settings)  # type: ignore[arg-type]
+        count = rows * columns
+        assert sorted(torch.cat([match.cells for match in matches]).tolist()) == list(range(count))
+        assert torch.allclose(
+            _dense_affinity(matches, count, slots * count),
+            _dense_affinity([expected], count, slots * count),
+            atol=2e-5,
+        )
+
+
+def test_the_reference_is_the_definition() -> None:
+    rows, columns, slots, radius, top_k = 5, 6, 3, 2, 4
+    query, memory = _features(rows, columns, seed=1), _features(slots, rows, columns)
+    valid = torch.rand(slots, rows, columns, generator=torch.Generator().manual_seed(2)) < 0.8
+    found = dense_matches(query, memory, radius=radius, top_k=top_k, temperature=0.07, valid=valid)
+    whole = _dense_affinity([found], rows * columns, slots * rows * columns)
+    for y, x in itertools.product(range(rows), range(columns)):
+        candidates = [
+            (float(query[y, x].double() @ memory[m, v, u].double()), (m * rows + v) * columns + u)
+            for m, v, u in itertools.product(range(slots), range(rows), range(columns))
+            if (y - v) ** 2 + (x - u) ** 2 <= radius**2 and valid[m, v, u]
+        ]
+        best = sorted(candidates, reverse=True)[:top_k]
+        weight = np.exp([score / 0.07 for score, _ in best])
+        expected = torch.zeros(slots * rows * columns, dtype=torch.float64)
+        expected[[source for _, source in best]] = torch.from_numpy(weight / weight.sum())
+        assert torch.allclose(whole[y * columns + x], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(2, 2), (2, 9), (9, 2), (4, 4), (5, 7), (8, 8), (9, 17), (16, 12), (1, 1), (23, 5)]
+)
+def test_windows_equal_the_reference_for_any_size(rows: int, columns: int) -> None:
+    _compare(rows, columns, 2)
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2, 5, 12])
+@pytest.mark.parametrize("tile", [1, 3, 4, 8, 16])
+def test_windows_equal_the_reference_for_any_radius_and_tile(radius: int, tile: int) -> None:
+    _compare(7, 10, 2, radius=radius, tile=tile)
+
+
+def test_a_window_larger_than_the_frame() -> None:
+    _compare(4, 3, 2, radius=40, tile=8, top_k=5)
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 7, 10, 50, 1000])
+def test_windows_equal_the_reference_for_any_top_k(top_k: int) -> None:
+    # Beyond the number of candidates as well: what is missing has no weight.
+    _compare(6, 9, 3, radius=2, top_k=top_k)
+
+
+def test_the_settings_of_plain_on_a_whole_frame() -> None:
+    _compare(30, 41, 8, radius=12, top_k=10, tile=8)
+
+
+@pytest.mark.parametrize("share", [0.7, 0.1, 0.0])
+def test_void_cells_are_never_matched(share: float) -> None:
+    valid = torch.rand(3, 9, 11, generator=torch.Generator().manual_seed(3)) < share
+    _compare(9, 11, 3, valid=valid)
+
+
+def test_subsets_of_the_slots_each_equal_the_reference() -> None:
+    subsets = [[0, 1, 2, 3], [0], [3], [1, 3], [2, 0], []]
+    _compare(9, 11, 4, subsets=subsets)
+    valid = torch.rand(4, 9, 11, generator=torch.Generator().manual_seed(4)) < 0.5
+    _compare(9, 11, 4, subsets=subsets, valid=valid)
+
+
+def test_few_candidates_never_let_a_barred_slot_in() -> None:
+    # With a radius of 1 and a large top-k there are fewer candidates than places: barred slots must not fill them.
+    _compare(6, 6, 5, radius=1, top_k=30, subsets=[[2], [0, 4], [1, 2, 3]])
+
+
+def test_slots_that_were_never_written_are_no_candidates() -> None:
+    _compare(7, 9, 5, written=[1, 3])
+    _compare(7, 9, 5, written=[2], top_k=60)
+
+
+def test_writing_a_slot_again_replaces_what_was_there() -> None:
+    query = _features(9, 11, seed=1)
+    old, new = _features(9, 11, seed=2), _features(9, 11, seed=3)
+    half = torch.zeros(9, 11, dtype=torch.bool)
+    half[:, :5] = True
+    reused = WindowMemory(9, 11, CHANNELS, 2, radius=3, top_k=4, temperature=0.07, tile=4)
+    fresh = WindowMemory(9, 11, CHANNELS, 2, radius=3, top_k=4, temperature=0.07, tile=4)
+    for memory in (reused, fresh):
+        memory.write(0, new)
+    reused.write(1, old, half)
+    reused.write(1, new)
+    reused.write(0, old)
+    fresh.write(0, old)
+    fresh.write(1, new)
+    for a, b in zip(reused.matches(query, [[0, 1]], [None])[0], fresh.matches(query, [[0, 1]], [None])[0], strict=True):
+        assert torch.equal(a.weights, b.weights)
+        assert torch.equal(a.sources, b.sources)
+
+
+def test_one_frame_does_not_leave_traces_in_the_next() -> None:
+    memory = WindowMemory(9, 11, CHANNELS, 2, radius=3, top_k=4, temperature=0.07, tile=4)
+    memory.write(0, _features(9, 11, seed=2))
+    memory.write(1, _features(9, 11, seed=3))
+    query = _features(9, 11, seed=1)
+    first = memory.matches(query, [[0, 1]], [None])[0]
+    memory.matches(_features(9, 11, seed=9), [[0], [1]], [None, None])
+    for a, b in zip(first, memory.matches(query, [[0, 1]], [None])[0], strict=True):
+        assert torch.equal(a.weights, b.weights)
+        assert torch.equal(a.sources, b.sources)
+
+
+@pytest.mark.parametrize("place", [(0, 0), (8, 16), (23, 40), (12, 5)])
+def test_tiles_left_out_would_have_brought_nothing(place: tuple[int, int]) -> None:
+    rows, columns, radius = 24, 41, 3
+    memory = WindowMemory(rows, columns, CHANNELS, 2, radius=radius, top_k=5, temperature=0.07, tile=4)
+    for slot in range(2):
+        memory.write(slot, _features(rows, columns, seed=slot))
+    labels = torch.zeros(2, rows, columns)
+    labels[0][place], labels[1][place] = 1.0, 0.5
+    active = (labels > 0).any(dim=0)
+    query = _features(rows, columns, seed=5)
+    all_of_them, some = memory.matches(query, [[0, 1], [0, 1]], [None, active])
+
+    def carried(matches: list[Matches]) -> torch.Tensor:
+        values = torch.zeros(rows * columns)
+        for match in matches:
+            values[match.cells] = (match.weights * labels.flatten()[match.sources]).sum(dim=1)
+        return values
+
+    assert torch.equal(carried(some), carried(all_of_them))
+    assert carried(all_of_them).any()
+    # And most of the frame was indeed left out.
+    assert sum(len(match.cells) for match in some) < rows * columns / 3
+
+
+def test_each_subset_has_its_own_active_cells() -> None:
+    memory = WindowMemory(24, 24, CHANNELS, 1, radius=2, top_k=3, temperature=0.07, tile=4)
+    memory.write(0, _features(24, 24))
+    corner, nothing = torch.zeros(24, 24, dtype=torch.bool), torch.zeros(24, 24, dtype=torch.bool)
+    corner[0, 0] = True
+    found = memory.matches(_features(24, 24, seed=1), [[0], [0], [0]], [corner, nothing, None])
+    counts = [sum(len(match.cells) for match in matches) for matches in found]
+    assert counts[1:] == [0, 576]
+    assert 9 <= counts[0] <= 64
+    assert memory.matches(_features(24, 24, seed=1), [], []) == []
+
+
+def test_a_cell_without_any_candidate_has_no_weight_and_no_nan() -> None:
+    memory = WindowMemory(5, 6, CHANNELS, 2, radius=2, top_k=4, temperature=0.07, tile=4)
+    memory.write(0, _features(5, 6), torch.zeros(5, 6, dtype=torch.bool))
+    for subset in ([0], []):
+        for match in memory.matches(_features(5, 6, seed=1), [subset], [None])[0]:
+            assert torch.equal(match.weights, torch.zeros_like(match.weights))
+            assert bool((match.sources < 60).all())
+
+
+def test_weights_add_up_to_one() -> None:
+    memory = WindowMemory(11, 13, CHANNELS, 3, radius=4, top_k=6, temperature=0.07, tile=8)
+    for slot in range(3):
+        memory.write(slot, _features(11, 13, seed=slot))
+    for match in memory.matches(_features(11, 13, seed=7), [[0, 1, 2]], [None])[0]:
+        assert torch.allclose(match.weights.sum(dim=1), torch.ones(len(match.cells)), atol=1e-6)
+
+
+def test_bfloat16_stays_close() -> None:
+    rows, columns, slots = 20, 26, 4
+    query, memory = _features(rows, columns, seed=1), _features(slots, rows, columns)
+    windowed = WindowMemory(rows, columns, CHANNELS, slots, radius=6, top_k=10, temperature=0.07, dtype=torch.bfloat16)
+    for slot in range(slots):
+        windowed.write(slot, memory[slot].bfloat16())
+    found = windowed.matches(query.bfloat16(), [list(range(slots))], [None])[0]
+    expected = dense_matches(query, memory, radius=6, top_k=10, temperature=0.07)
+    labels = torch.rand(slots * rows * columns, 3, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    count = rows * columns
+    close = _dense_affinity(found, count, slots * count) @ labels
+    exact = _dense_affinity([expected], count, slots * count) @ labels
+    assert float((close - exact).abs().mean()) < 0.01
+    assert float((close - exact).abs().max()) < 0.1
+
+
+def test_candidates_of_equal_similarity_still_share_all_the_weight() -> None:
+    # A still picture fills the memory with equal cells: which of them are taken is open, how many and how much is not.
+    frame = _features(9, 11)
+    memory = WindowMemory(9, 11, CHANNELS, 3, radius=3, top_k=2, temperature=0.07, tile=4)
+    for slot in range(3):
+        memory.write(slot, frame)
+    for match in memory.matches(frame, [[0, 1, 2]], [None])[0]:
+        assert torch.equal(match.sources % 99, match.cells[:, None].expand(-1, 2))
+        assert bool((match.sources[:, 0] != match.sources[:, 1]).all())
+        assert torch.allclose(match.weights, torch.tensor(0.5))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"rows": 0}, {"slots": 0}, {"top_k": 0}, {"tile": 0}, {"radius": -1}, {"temperature": 0.0}, {"channels": 0}],
+)
+def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
+    settings = {"rows": 4, "columns": 4, "channels": 8, "slots": 2, "radius": 2, "top_k": 3, "temperature": 0.07}
+    with pytest.raises(InputError):
+        WindowMemory(**{**settings, **wrong})  # type: ignore[arg-type]

@@ -1,0 +1,555 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from model.channels import ChannelSet
+from model.features import FeatureExtractor
+from model.geometry import Grid
+from model.labels import Anchor, FrameResult, Keypoint, Label, LabelObject
+from model.presets import Preset, find_preset
+from model.propagator import Propagator, SoftMaps
+from model.rendered import RenderedClip, render_clip
+from model.video import Frame
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+FramesOf = Callable[[RenderedClip], list[Frame]]
+ObjectsOf = Callable[..., tuple[LabelObject, ...]]
+PLAIN = find_preset("plain")
+
+
+def _propagate(
+    extractor: FeatureExtractor,
+    frames: list[Frame],
+    objects: tuple[LabelObject, ...],
+    anchors: list[Anchor],
+    preset: Preset = PLAIN,
+) -> list[FrameResult]:
+    height, width = frames[0].image.shape[:2]
+    propagator = Propagator.for_video(extractor, preset, objects, anchors, width=width, height=height)
+    return list(propagator.run(frames))
+
+
+def _soft(
+    extractor: FeatureExtractor,
+    frames: list[Frame],
+    objects: tuple[LabelObject, ...],
+    anchors: list[Anchor],
+    preset: Preset = PLAIN,
+) -> tuple[ChannelSet, list[SoftMaps]]:
+    height, width = frames[0].image.shape[:2]
+    channels = ChannelSet(objects, anchors, Grid.fit(width, height, preset.working_size))
+    propagator = Propagator(extractor, channels, preset)
+    return channels, [propagator.step(frame) for frame in frames]
+
+
+def _mask(height: int, width: int, y: slice, x: slice) -> np.ndarray:
+    mask = np.zeros((height, width), bool)
+    mask[y, x] = True
+    return mask
+
+
+def _iou(a: np.ndarray | None, b: np.ndarray) -> float:
+    assert a is not None
+    union = (a | b).sum()
+    return float((a & b).sum() / union) if union else 1.0
+
+
+def _reference(features: list[np.ndarray], first: np.ndarray, width: int, height: int) -> Iterator[np.ndarray]:
+    """`plain` once more, slowly, from the contract's words alone: index maps of all frames after the first.
+
+    Args:
+        features: per frame (rows, columns, C).
+        first: (height, width) index map of frame 0.
+    """
+    rows, columns, channels = features[0].shape
+    ids = list(range(1, int(first.max()) + 1))
+    padded = np.pad(first, ((0, 8 * rows - height), (0, 8 * columns - width)), "edge")
+    shares = np.stack([padded == identity for identity in ids]).astype(np.float64)
+    labels = [np.round(shares.reshape(len(ids), rows, 8, columns, 8).mean(axis=(2, 4)) * 255) / 255]
+    y, x = np.divmod(np.arange(rows * columns), columns)
+    near = (y[:, None] - y) ** 2 + (x[:, None] - x) ** 2 <= 12**2
+    for now in range(1, len(features)):
+        memory = sorted({0, *range(max(0, now - 7), now)})
+        query = features[now].reshape(-1, channels).astype(np.float64)
+        scores = np.concatenate(
+            [np.where(near, query @ features[m].reshape(-1, channels).T.astype(np.float64), -np.inf) for m in memory],
+            axis=1,
+        )
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+        weights = np.exp(np.take_along_axis(scores, best, axis=1) / 0.07)
+        weights /= weights.sum(axis=1, keepdims=True)
+        known = np.concatenate([labels[m].reshape(len(ids), -1) for m in memory], axis=1)
+        carried = (known[:, best] * weights).sum(axis=2).reshape(len(ids), rows, columns)
+        labels.append(np.round(carried * 255) / 255)
+        yield _upsampled_winner(labels[now], width, height)
+
+
+def _upsampled_winner(labels: np.ndarray, width: int, height: int) -> np.ndarray:
+    count, rows, columns = labels.shape
+    y = np.clip((np.arange(height) + 0.5) / 8 - 0.5, 0, rows - 1)
+    x = np.clip((np.arange(width) + 0.5) / 8 - 0.5, 0, columns - 1)
+    top, left = np.minimum(y.astype(int), rows - 2), np.minimum(x.astype(int), columns - 2)
+    down, right = (y - top)[:, None], x - left
+    pixels = np.zeros((count, height, width))
+    for (dy, wy), (dx, wx) in itertools.product(((0, 1 - down), (1, down)), ((0, 1 - right), (1, right))):
+        pixels += wy * wx * labels[:, (top + dy)[:, None], left + dx]
+    return np.concatenate([1 - pixels.sum(axis=0, keepdims=True), pixels]).argmax(axis=0)
+
+
+class TestPlain:
+    @pytest.mark.parametrize(("width", "height", "seed"), [(208, 72, 0), (125, 67, 3)])
+    def test_equals_a_dense_reference_mask_for_mask(
+        self, extractor: FeatureExtractor, frames_of: FramesOf, width: int, height: int, seed: int
+    ) -> None:
+        clip = render_clip(width=width, height=height, frame_count=13, seed=seed)
+        frames = frames_of(clip)
+        first = clip.anchor(0)
+        grid = Grid.fit(width, height, 480)
+        features = [extractor(frame.image, grid).numpy() for frame in frames]
+        found = _propagate(extractor, frames, clip.objects, [first])
+        for result, expected in zip(found[1:], _reference(features, clip.mask(0), width, height), strict=True):
+            for entry in result.objects:
+                assert np.array_equal(entry.mask, expected == entry.object), (result.frame, entry.object)
+
+    def test_follows_the_clip(self, extractor: FeatureExtractor, frames_of: FramesOf) -> None:
+        clip = render_clip(width=320, height=240, frame_count=6)
+        found = _propagate(extractor, frames_of(clip), clip.objects, [clip.anchor(0)])
+        assert [(result.frame, result.time_ms) for result in found] == [(i, 40 * i) for i in range(6)]
+        for entry in found[-1].objects:
+            assert _iou(entry.mask, clip.mask(5) == entry.object) > 0.6
+            assert 0.3 < entry.confidence <= 1
+        truth = {point.name: point for point in clip.keypoints(5) if point.visible}
+        seen = {point.name: point for point in found[-1].objects[1].keypoints if point.visible}
+        off = [
+            np.hypot(seen[name].x - point.x, seen[name].y - point.y) for name, point in truth.items() if name in seen
+        ]
+        assert len(off) >= 8
+        assert np.median(off) < 6
+
+    def test_bfloat16_stays_close(self, extractor: FeatureExtractor, frames_of: FramesOf) -> None:
+        clip = render_clip(width=128, height=96, frame_count=8)
+        half = FeatureExtractor(extractor.checkpoint, device="cpu", dtype=torch.bfloat16)
+        exact = _propagate(extractor, frames_of(clip), clip.objects, [clip.anchor(0)])
+        close = _propagate(half, frames_of(clip), clip.objects, [clip.anchor(0)])
+        for a, b in zip(exact, close, strict=True):
+            for mine, other in zip(a.objects, b.objects, strict=True):
+                assert other.mask is not None
+                assert _iou(mine.mask, other.mask) > 0.9
+
+    def test_every_setting_of_the_preset_counts(self, extractor: FeatureExtractor, frames_of: FramesOf) -> None:
+        clip = render_clip(width=96, height=72, frame_count=12)
+        frames, anchors = frames_of(clip), [clip.anchor(0), clip.anchor(2)]
+
+        def last(**changed: float) -> torch.Tensor:
+            preset = Preset("other", **changed)  # type: ignore[arg-type]
+            return _soft(extractor, frames, clip.objects, anchors, preset)[1][-1].values
+
+        plain = last()
+        for changed in ({"recent_frames": 2}, {"radius": 1}, {"top_k": 3}, {"temperature": 0.5}, {"anchor_frames": 1}):
+            assert not torch.equal(last(**changed), plain), changed
+
+
+class TestStreaming:
+    def test_each_result_comes_before_the_next_frame_is_asked_for(
+        self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf
+    ) -> None:
+        asked: list[int] = []
+
+        def camera() -> Iterator[Frame]:
+            for frame in frames_of(clip):
+                asked.append(frame.index)
+                yield frame
+
+        propagator = Propagator.for_video(extractor, PLAIN, clip.objects, [clip.anchor(0)], width=64, height=48)
+        for result in propagator.run(camera()):
+            assert asked[-1] == result.frame
+
+    def test_the_features_of_each_frame_are_computed_once(
+        self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf
+    ) -> None:
+        class Counting(FeatureExtractor):
+            calls = 0
+
+            def __call__(self, image: np.ndarray, grid: Grid) -> torch.Tensor:
+                self.calls += 1
+                return super().__call__(image, grid)
+
+        counting = Counting(extractor.checkpoint, device="cpu", dtype=torch.float32)
+        _propagate(counting, frames_of(clip), clip.objects, [clip.anchor(0), clip.anchor(5)])
+        assert counting.calls == clip.frame_count
+
+    def test_memory_is_bounded_whatever_the_number_of_anchors(
+        self, extractor: FeatureExtractor, objects_of: ObjectsOf
+    ) -> None:
+        clip = render_clip(width=32, height=32, frame_count=30)
+        anchors = [clip.anchor(i) for i in range(0, 30, 2)]
+        propagator = Propagator.for_video(extractor, PLAIN, clip.objects, anchors, width=32, height=32)
+        for i in range(30):
+            propagator.step(Frame(i, 0, clip.frame(i)))
+            held = propagator.state()["frames"].tolist()
+            assert held == sorted(held)
+            recent = [*range(max(0, i - 6), i + 1)]
+            labelled = [frame for frame in range(0, i + 1, 2) if frame not in recent]
+            assert held[-len(recent) :] == recent
+            assert set(held[: -len(recent)]) <= set(labelled)
+            assert 0 in held
+            if i > 20:  # the first anchor and the nearest of the others, eight in all
+                assert sum(frame % 2 == 0 for frame in held) >= 8
+        assert held == [0, 16, 18, 20, 22, 23, 24, 25, 26, 27, 28, 29]
+
+
+class TestAnchors:
+    def test_come_back_exactly_wherever_they_are(
+        self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf
+    ) -> None:
+        anchors = [clip.anchor(i) for i in (0, 4, 11)]
+        found = _propagate(extractor, frames_of(clip), clip.objects, anchors)
+        for anchor in anchors:
+            for label, entry in zip(anchor.labels, found[anchor.frame].objects, strict=True):
+                assert np.array_equal(entry.mask, label.mask)
+                assert entry.source == "anchor"
+                assert [(p.x, p.y, p.visible) for p in entry.keypoints] == [
+                    (p.x, p.y, p.visible) for p in label.keypoints
+                ]
+        assert {entry.source for i in (1, 3, 5, 10) for entry in found[i].objects} == {"propagated"}
+
+    def test_a_correction_replaces_what_was_propagated_before_it(
+        self, extractor: FeatureExtractor, objects_of: ObjectsOf
+    ) -> None:
+        # A still picture: without the correction the first label would stay for ever.
+        image = render_clip(width=96, height=64, frame_count=1).frame(0)
+        frames = [Frame(i, 0, image) for i in range(10)]
+        left, right = _mask(64, 96, slice(16, 48), slice(8, 32)), _mask(64, 96, slice(16, 48), slice(56, 80))
+        anchors = [Anchor(0, (Label(1, left),)), Anchor(5, (Label(1, right),))]
+        found = _propagate(extractor, frames, objects_of(1), anchors)
+        assert _iou(found[4].objects[0].mask, left) > 0.9
+        # From the second anchor on both anchors count, and nothing that was propagated before it: frames 0, 5, 6 ...
+        short = [frames[0], *frames[5:]]
+        alone = _propagate(extractor, short, objects_of(1), anchors)
+        assert [result.objects for result in found[5:]] == [result.objects for result in alone[1:]]
+        assert float((found[9].objects[0].mask & right).sum() / right.sum()) > 0.9
+
+    def test_an_object_that_an_anchor_does_not_mention_goes_on(
+        self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf
+    ) -> None:
+        flower, puppet = clip.anchor(6).labels
+        one = _propagate(extractor, frames_of(clip), clip.objects, [clip.anchor(0)])
+        two = _propagate(extractor, frames_of(clip), clip.objects, [clip.anchor(0), Anchor(6, (flower,))])
+        for i in range(12):
+            assert two[i].objects[1].source == one[i].objects[1].source
+            if i > 6:
+                assert two[i].objects[1].visible
+        assert puppet.object == 2
+
+    def test_absent_ends_a_track(self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf) -> None:
+        gone = Anchor(5, (Label(2, None, absent=True),))
+        found = _propagate(extractor, frames_of(clip), clip.objects, [clip.anchor(0), gone])
+        assert all(found[i].objects[1].visible for i in range(5))
+        for i in range(5, 12):
+            entry = found[i].objects[1]
+            assert (entry.visible, entry.box, entry.keypoints) == (False, None, ())
+            assert entry.mask is not None
+            assert not entry.mask.any()
+            assert found[i].objects[0].visible
+
+    def test_an_object_may_come_back_after_it_was_gone(
+        self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf
+    ) -> None:
+        anchors = [clip.anchor(0), Anchor(3, (Label(1, None, absent=True),)), clip.anchor(7)]
+        found = _propagate(extractor, frames_of(clip), clip.objects, anchors)
+        assert [result.objects[0].visible for result in found] == [True] * 3 + [False] * 4 + [True] * 5
+        # Neither the absence nor what was before it weighs on what comes after.
+        fresh = _propagate(extractor, frames_of(clip)[7:], clip.objects[:1], [Anchor(7, clip.anchor(7).labels[:1])])
+        later = _propagate(
+            extractor,
+            frames_of(clip)[2:],
+            clip.objects[:1],
+            [Anchor(3, (Label(1, None, absent=True),)), Anchor(7, clip.anchor(7).labels[:1])],
+        )
+        for a, b in zip(fresh[1:], later[6:], strict=True):
+            assert a.frame == b.frame
+            assert a.objects == b.objects
+
+    def test_frames_before_the_first_anchor_know_nothing(
+        self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf
+    ) -> None:
+        found = _propagate(extractor, frames_of(clip), clip.objects, [clip.anchor(4)])
+        for result in found[:4]:
+            for entry in result.objects:
+                assert (entry.visible, entry.confidence, entry.keypoints) == (False, 0.0, ())
+        # And they do not weigh on what comes after.
+        fresh = _propagate(extractor, frames_of(clip)[4:], clip.objects, [clip.anchor(4)])
+        assert [result.objects for result in found[4:]] == [result.objects for result in fresh]
+
+    def test_backwards_is_the_same_thing(
+        self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf
+    ) -> None:
+        frames = frames_of(clip)
+        mirrored = [Frame(11 - frame.index, 0, frame.image) for frame in frames]
+        backward = _propagate(extractor, frames[::-1], clip.objects, [clip.anchor(11)])
+        forward = _propagate(extractor, mirrored[::-1], clip.objects, [Anchor(0, clip.anchor(11).labels)])
+        assert [result.frame for result in backward] == list(range(11, -1, -1))
+        assert [result.objects for result in backward] == [result.objects for result in forward]
+
+
+class TestObjects:
+    """Each as if it were alone, as far as masks do not compete."""
+
+    LEFT = _mask(48, 96, slice(12, 36), slice(4, 28))
+    RIGHT = _mask(48, 96, slice(10, 40), slice(64, 90))
+
+    @pytest.fixture
+    def frames(self) -> list[Frame]:
+        clip = render_clip(width=96, height=48, seed=2)
+        return [Frame(i, 40 * i, clip.frame(i)) for i in range(16)]
+
+    def _alone(
+        self, extractor: FeatureExtractor, frames: list[Frame], objects_of: ObjectsOf, anchors: list[Anchor]
+    ) -> None:
+        """Compares every object's soft maps with those of a run that has only its labels."""
+        ids = sorted({label.object for anchor in anchors for label in anchor.labels})
+        channels, together = _soft(extractor, frames, objects_of(*ids), anchors)
+        for identity in ids:
+            own = [
+                Anchor(anchor.frame, tuple(label for label in anchor.labels if label.object == identity))
+                for anchor in anchors
+            ]
+            _, alone = _soft(extractor, frames, objects_of(identity), [anchor for anchor in own if anchor.labels])
+            mine = [n for n, channel in enumerate(channels.channels) if channel.object == identity]
+            for a, b in zip(together, alone, strict=True):
+                assert np.array_equal(a.known[mine], b.known)
+                # The same sums in another order may round to the neighbouring 1/255, which goes on from there.
+                assert torch.allclose(a.values[mine], b.values, atol=3 / 255), (identity, a.frame)
+                assert float((a.values[mine] != b.values).float().mean()) < 0.02
+
+    def test_one_that_comes_late_is_not_drowned(
+        self, extractor: FeatureExtractor, frames: list[Frame], objects_of: ObjectsOf
+    ) -> None:
+        anchors = [Anchor(0, (Label(1, self.LEFT),)), Anchor(3, (Label(2, self.RIGHT),))]
+        self._alone(extractor, frames, objects_of, anchors)
+        found = _propagate(extractor, frames, objects_of(1, 2), anchors)
+        assert [result.objects[1].visible for result in found] == [False] * 3 + [True] * 13
+
+    def test_anchors_of_others_leave_an_object_alone(
+        self, extractor: FeatureExtractor, frames: list[Frame], objects_of: ObjectsOf
+    ) -> None:
+        # Frame 4 stays in memory as object 2's anchor, long after object 1 would have forgotten it.
+        point = (Keypoint("tip", 20.0, 30.0),)
+        anchors = [
+            Anchor(0, (Label(1, self.LEFT, keypoints=point),)),
+            Anchor(4, (Label(2, self.RIGHT),)),
+            Anchor(6, (Label(2, self.RIGHT), Label(3, None, keypoints=point))),
+            Anchor(9, (Label(2, None, absent=True),)),
+        ]
+        self._alone(extractor, frames, objects_of, anchors)
+
+    def test_overlapping_masks_share_and_both_come_back(
+        self, extractor: FeatureExtractor, frames: list[Frame], objects_of: ObjectsOf
+    ) -> None:
+        wide = _mask(48, 96, slice(8, 40), slice(8, 56))
+        inner = _mask(48, 96, slice(16, 40), slice(24, 80))
+        still = [Frame(i, 0, frames[0].image) for i in range(4)]
+        found = _propagate(extractor, still, objects_of(1, 2), [Anchor(0, (Label(1, wide), Label(2, inner)))])
+        assert np.array_equal(found[0].objects[0].mask, wide)
+        assert np.array_equal(found[0].objects[1].mask, inner)
+        for result in found[1:]:
+            first, second = (entry.mask for entry in result.objects)
+            assert not (first & second).any()
+            # Where both were, the higher id is, as in an indexed PNG.
+            assert _iou(second, inner) > 0.6
+            assert _iou(first, wide & ~inner) > 0.6
+
+    def test_keypoints_alone(self, extractor: FeatureExtractor, frames: list[Frame], objects_of: ObjectsOf) -> None:
+        points = (Keypoint("a", 20.0, 20.0), Keypoint("b", 60.0, 28.0))
+        found = _propagate(extractor, frames, objects_of(5), [Anchor(0, (Label(5, None, keypoints=points),))])
+        for result in found:
+            (entry,) = result.objects
+            assert (entry.mask, entry.box) == (None, None)
+            assert [point.name for point in entry.keypoints] == ["a", "b"]
+            for given, point in zip(points, entry.keypoints, strict=True):
+                assert abs(point.x - given.x) < 24
+                assert abs(point.y - given.y) < 24
+
+    def test_an_object_with_hidden_keypoints_alone(
+        self, extractor: FeatureExtractor, frames: list[Frame], objects_of: ObjectsOf
+    ) -> None:
+        hidden = (Keypoint("a", 20.0, 20.0, visible=False),)
+        found = _propagate(extractor, frames[:3], objects_of(5), [Anchor(0, (Label(5, None, keypoints=hidden),))])
+        assert [(p.x, p.visible) for p in found[0].objects[0].keypoints] == [(20.0, False)]
+        assert found[1].objects[0].keypoints == ()
+        assert not found[1].objects[0].visible
+
+    def test_254_in_one_pass(self, extractor: FeatureExtractor, objects_of: ObjectsOf) -> None:
+        clip = render_clip(width=160, height=104, frame_count=5)  # 260 cells
+        cells = list(itertools.product(range(0, 104, 8), range(0, 160, 8)))[:254]
+        labels = tuple(
+            Label(i, _mask(104, 160, slice(y, y + 8), slice(x, x + 8))) for i, (y, x) in enumerate(cells, start=1)
+        )
+        frames = [Frame(i, 0, clip.frame(i)) for i in range(5)]
+        found = _propagate(extractor, frames, objects_of(*range(1, 255)), [Anchor(0, labels)])
+        for entry, label in zip(found[0].objects, labels, strict=True):
+            assert np.array_equal(entry.mask, label.mask)
+        for result in found[1:]:
+            assert [entry.object for entry in result.objects] == list(range(1, 255))
+            together = np.sum([entry.mask for entry in result.objects], axis=0)
+            assert together.max() == 1
+            assert together.mean() > 0.9
+        still = _propagate(
+            extractor, [Frame(i, 0, clip.frame(0)) for i in range(2)], objects_of(*range(1, 255)), [Anchor(0, labels)]
+        )
+        assert (
+            np.mean([_iou(entry.mask, label.mask) for entry, label in zip(still[1].objects, labels, strict=True)]) > 0.5
+        )
+
+
+class TestVoid:
+    def test_is_not_learned_from(self, extractor: FeatureExtractor, objects_of: ObjectsOf) -> None:
+        # A still picture, its left half labelled; the middle is void. What the mask says there must not matter.
+        image = render_clip(width=96, height=64, frame_count=1, seed=1).frame(0)
+        frames = [Frame(i, 0, image) for i in range(4)]
+        left, void = _mask(64, 96, slice(None), slice(0, 40)), _mask(64, 96, slice(None), slice(32, 64))
+        more = left | _mask(64, 96, slice(None), slice(40, 64))
+        _, with_void = _soft(extractor, frames, objects_of(1), [Anchor(0, (Label(1, left),), void)])
+        _, other = _soft(extractor, frames, objects_of(1), [Anchor(0, (Label(1, more),), void)])
+        _, without = _soft(extractor, frames, objects_of(1), [Anchor(0, (Label(1, left),))])
+        for a, b in zip(with_void, other, strict=True):
+            assert torch.equal(a.values, b.values)
+        assert not torch.equal(with_void[1].values, without[1].values)
+        # Every cell of the next frame is labelled all the same, from outside of the void.
+        known = with_void[1].values[0]
+        assert float(known[:, :3].mean()) > 0.8
+        assert float(known[:, 9:].mean()) < 0.2
+
+    def test_everywhere_leaves_nothing_to_learn(self, extractor: FeatureExtractor, objects_of: ObjectsOf) -> None:
+        image = render_clip(width=32, height=32, frame_count=1).frame(0)
+        frames = [Frame(i, 0, image) for i in range(3)]
+        everything = np.ones((32, 32), bool)
+        found = _propagate(extractor, frames, objects_of(1), [Anchor(0, (Label(1, everything),), everything)])
+        assert np.array_equal(found[0].objects[0].mask, everything)
+        assert not found[1].objects[0].visible
+
+
+class TestSizes:
+    @pytest.mark.parametrize(
+        ("width", "height"), [(16, 16), (17, 9), (9, 17), (1, 1), (3, 40), (4, 4), (33, 65), (71, 50)]
+    )
+    def test_tiny_and_odd(self, extractor: FeatureExtractor, objects_of: ObjectsOf, width: int, height: int) -> None:
+        clip = render_clip(width=80, height=72, frame_count=4)
+        frames = [Frame(i, 0, clip.frame(i)[:height, :width].copy()) for i in range(4)]
+        mask = _mask(height, width, slice(None), slice(width // 2, None))
+        label = Label(1, mask, keypoints=(Keypoint("corner", float(width), float(height)),))
+        found = _propagate(extractor, frames, objects_of(1), [Anchor(0, (label,))])
+        assert np.array_equal(found[0].objects[0].mask, mask)
+        for result in found:
+            (entry,) = result.objects
+            assert entry.mask is not None
+            assert entry.mask.shape == (height, width)
+            for point in entry.keypoints:
+                assert 0 <= point.x <= width
+                assert 0 <= point.y <= height
+
+    @pytest.mark.parametrize("column", range(4))
+    def test_labels_that_only_reach_padding(
+        self, extractor: FeatureExtractor, objects_of: ObjectsOf, column: int
+    ) -> None:
+        # Of four pixels' two cells the second is padding throughout: no pixel is interpolated from it.
+        mask = _mask(4, 4, slice(None), slice(column, column + 1))
+        frames = [Frame(i, 0, np.full((4, 4, 3), 40 * i, np.uint8)) for i in range(4)]
+        assert len(_propagate(extractor, frames, objects_of(1), [Anchor(0, (Label(1, mask),))])) == 4
+
+    def test_one_frame(self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf) -> None:
+        (result,) = _propagate(extractor, frames_of(clip)[:1], clip.objects, [clip.anchor(0)])
+        assert np.array_equal(result.objects[0].mask, clip.mask(0) == 1)
+
+    def test_no_frame(self, extractor: FeatureExtractor, clip: RenderedClip) -> None:
+        propagator = Propagator.for_video(extractor, PLAIN, clip.objects, [clip.anchor(0)], width=64, height=48)
+        assert list(propagator.run([])) == []
+
+    @pytest.mark.parametrize("working_size", [64, 72, 100])
+    def test_a_working_size_below_the_videos(
+        self, extractor: FeatureExtractor, objects_of: ObjectsOf, working_size: int
+    ) -> None:
+        clip = render_clip(width=201, height=151, frame_count=1)
+        frames = [Frame(i, 0, clip.frame(0)) for i in range(3)]
+        mask = _mask(151, 201, slice(37, 113), slice(61, 149))
+        found = _propagate(
+            extractor, frames, objects_of(1), [Anchor(0, (Label(1, mask),))], Preset("small", working_size=working_size)
+        )
+        # A still square stays where it is: the way down and up does not shift it.
+        for result in found[1:]:
+            there = result.objects[0].mask
+            assert there is not None
+            assert there.shape == (151, 201)
+            assert _iou(there, mask) > 0.7
+            middle = [float(axis.mean()) for axis in np.nonzero(there)]
+            assert middle == pytest.approx([74.5, 104.5], abs=4)
+
+
+class TestDeterminism:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_the_number_of_threads_does_not_matter(
+        self, extractor: FeatureExtractor, frames_of: FramesOf, dtype: torch.dtype
+    ) -> None:
+        clip = render_clip(width=160, height=96, frame_count=5)
+        own = FeatureExtractor(extractor.checkpoint, device="cpu", dtype=dtype)
+        found = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            _, soft = _soft(own, frames_of(clip), clip.objects, [clip.anchor(0), clip.anchor(2)])
+            found.append(torch.stack([maps.values for maps in soft]))
+        assert torch.equal(found[0], found[1])
+
+    def test_a_state_goes_on_exactly_from_every_frame(
+        self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf
+    ) -> None:
+        void = _mask(48, 64, slice(0, 16), slice(0, 24))
+        anchors = [
+            Anchor(1, clip.anchor(1).labels, void),
+            Anchor(4, clip.anchor(4).labels[:1]),
+            Anchor(6, (Label(2, None, absent=True),)),
+            clip.anchor(10),
+        ]
+        frames = frames_of(clip)
+        channels = ChannelSet(clip.objects, anchors, Grid.fit(64, 48, 480))
+        whole = Propagator(extractor, channels, PLAIN)
+        expected, states = [], []
+        for frame in frames:
+            expected.append(whole.step(frame))
+            states.append(whole.state())
+        for at, state in enumerate(states):
+            read: list[int] = []
+
+            def again(index: int, read: list[int] = read) -> Frame:
+                read.append(index)
+                return frames[index]
+
+            resumed = Propagator(extractor, channels, PLAIN)
+            resumed.restore(state, again)
+            assert read == state["frames"].tolist()
+            assert all(np.array_equal(state[name], value) for name, value in resumed.state().items())
+            for frame in frames[at + 1 : at + 4]:
+                found = resumed.step(frame)
+                assert torch.equal(found.values, expected[frame.index].values)
+                assert np.array_equal(found.known, expected[frame.index].known)
+
+    def test_features_computed_ahead_are_the_same_features(
+        self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf
+    ) -> None:
+        channels = ChannelSet(clip.objects, [clip.anchor(0)], Grid.fit(64, 48, 480))
+        ahead, alone = Propagator(extractor, channels, PLAIN), Propagator(extractor, channels, PLAIN)
+        for frame in frames_of(clip):
+            features = extractor(frame.image, channels.grid)
+            assert torch.equal(ahead.step(frame, features).values, alone.step(frame).values)
+
+    def test_soft_maps_are_held_in_eight_bits(
+        self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf
+    ) -> None:
+        _, soft = _soft(extractor, frames_of(clip), clip.objects, [clip.anchor(0)])
+        for maps in soft:
+            assert torch.equal((maps.values * 255).round() / 255, maps.values)
+            assert 0 <= float(maps.values.min()) <= float(maps.values.max()) <= 1

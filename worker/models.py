@@ -1,0 +1,56 @@
+"""The models of a worker process: loaded at the first job that wants them, and kept warm."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from model.catalogue import find_model
+from model.checkpoint import load_checkpoint
+from model.errors import ModelError
+from model.features import FeatureExtractor
+
+
+class WarmModels:
+    """Holds the model that was used last on one device: jobs mostly want the same one.
+
+    Args:
+        home: where models beside the packaged ones are looked up.
+        device: as `FeatureExtractor` takes it.
+    """
+
+    def __init__(self, home: Path | None, device: str = "auto") -> None:
+        self._home, self._device = home, device
+        self._held: tuple[str, FeatureExtractor] | None = None
+
+    def get(self, name: str, sha256: str) -> FeatureExtractor:
+        """The model that a job pinned.
+
+        Raises:
+            ModelError: slug `unknown-model`, or `model-changed` where the file is not the one that was pinned.
+        """
+        if self._held is not None and self._held[0] == sha256:
+            return self._held[1]
+        found = find_model(name, self._home)
+        if found.sha256 != sha256:
+            raise ModelError(
+                f"The model {name!r} has changed since this job was accepted, and its results would not be the ones "
+                "that were asked for. Put the former file back, or submit the job again.",
+                slug="model-changed",
+            )
+        self._held = None  # the old one goes before the new one comes: there may be room for one only
+        extractor = FeatureExtractor(load_checkpoint(found.path), device=self._device)
+        self._held = (sha256, extractor)
+        return extractor
+
+
+def use_threads(count: int) -> None:
+    """Sets how many threads the model takes in this process; 0 shares the cores between encoding and matching.
+
+    Frames are encoded in threads of their own, beside the matching in the caller's thread (`model.lookahead`), so each
+    side takes half of the cores. Results do not depend on the number.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(count or max(1, cores // 2))
