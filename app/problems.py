@@ -106,8 +106,8 @@ def problem_document(slug: str, detail: str, errors: Iterable[FieldFault] = (), 
     return document | extra
 
 
-_LABELS = "CONTRACTS: pixels, x right, y down; the centre of the top-left pixel is (0.5, 0.5)."
-_CAPS = "The limits are settings of the service (`LABELPROP_LIMITS__...`); its operator can raise them."
+_LABELS = "Coordinates are pixels, x right, y down; the centre of the top-left pixel is (0.5, 0.5)."
+_CAPS = "The limits are settings of the service (`LABELPROP_MAX_UPLOAD_BYTES`, `LABELPROP_MAX_PIXELS`, `LABELPROP_MAX_FRAMES`, `LABELPROP_MAX_SECONDS`); its operator can raise them."
 _STATES = "A job goes from `queued` to `running` and ends `succeeded`, `failed` or `cancelled`. It never leaves an end."
 
 KINDS: dict[str, Kind] = {

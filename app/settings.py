@@ -44,7 +44,7 @@ class Settings(BaseSettings):
         shutdown_grace_s: how long stopping processes may take to let go of their work before they are killed.
         chunk_frames: how many frame positions one file of results, and so one checkpoint, covers (pinned per job).
         device: `auto`, `cpu`, `cuda` or `cuda:N`: where the model runs.
-        threads: how many threads the model uses on the CPU; 0 leaves the choice to torch.
+        threads: how many threads the model uses on the CPU; 0 shares the cores between encoding and matching.
     """
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, populate_by_name=True, extra="ignore")

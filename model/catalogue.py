@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -37,8 +38,15 @@ class ModelFile:
 
 
 def list_models(home: Path | None = None) -> list[ModelFile]:
-    """All checkpoints that can be used by name, sorted by name; one in `home` hides a packaged one of the same name."""
-    return [_read(path) for _, path in sorted(_paths(home).items())]
+    """All checkpoints that can be used by name, sorted by name; one in `home` hides a packaged one of the same name.
+
+    A file that is not a checkpoint is left out: `find_model` says what is wrong with it to whoever asks for it.
+    """
+    found = []
+    for _, path in sorted(_paths(home).items()):
+        with suppress(ModelError):
+            found.append(_read(path))
+    return found
 
 
 def find_model(name: str, home: Path | None = None) -> ModelFile:

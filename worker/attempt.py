@@ -17,21 +17,23 @@ from app.records.jobs import JobRecord
 from app.records.leases import Lease, Signal
 from app.results import ResultStore, open_results
 from model.errors import InputError
-from worker.bench import Bench
+from worker.interrupted import Interrupted
 from worker.lease_keeper import LeaseKeeper
+from worker.resources import Resources
 
 log = logging.getLogger(__name__)
 
 
-class Stop(Exception):  # noqa: N818  (not an error: somebody asked for it)
-    """The job must end here. Let it through; write nothing more.
+class Stop(Interrupted):
+    """The job must end here; let it through.
 
     Attributes:
         signal: why: cancelled, the worker drains, or the lease is lost.
     """
 
     def __init__(self, signal: Signal) -> None:
-        super().__init__(signal.value)
+        # Only a job that ends here and now may keep part of a chunk: another worker may be at it otherwise.
+        super().__init__(signal.value, keep=signal is Signal.CANCEL)
         self.signal = signal
 
 
@@ -62,46 +64,46 @@ class Attempt:
         _heed(self.keeper.checkpointed())
 
 
-def attempt(bench: Bench, owner: str, job_id: str, worker: str, work: Callable[[Attempt], None]) -> None:
+def attempt(resources: Resources, owner: str, job_id: str, worker: str, work: Callable[[Attempt], None]) -> None:
     """Runs `work` on a job if this process gets its lease, and records how it ended.
 
     Args:
-        bench: what to work with.
+        resources: what to work with.
         owner: whose job.
         job_id: which job.
         worker: this process, as `node/pid`.
         work: does the job, and calls `Attempt.progress` after every frame. InputError ends the job `failed` with its
             own slug; any other exception ends the attempt, and the job is tried again while it has attempts left.
     """
-    lease = bench.leases.claim(owner, job_id, worker)
+    lease = resources.leases.claim(owner, job_id, worker)
     if lease is None:
         log.info("job %s is not ours to run: final, gone, or another worker has it", job_id)
         return
-    job = bench.jobs.get(owner, job_id)
+    job = resources.jobs.get(owner, job_id)
     if job is None:
         return
-    files = JobFiles(bench.store, owner, job_id, job.revision)
-    video = VideoFiles(bench.store, owner, job.video_id)
+    files = JobFiles(resources.store, owner, job_id, job.revision)
+    video = VideoFiles(resources.store, owner, job.video_id)
     log.info("job %s: attempt %d", job_id, lease.attempt)
     try:
-        with LeaseKeeper(bench.leases, lease, stall_timeout_s=bench.settings.stall_timeout_s) as keeper:
-            _heed(bench.leases.look(lease))
-            work(Attempt(job, files, video, open_results(bench.store, job), keeper))
+        with LeaseKeeper(resources.leases, lease, stall_timeout_s=resources.settings.stall_timeout_s) as keeper:
+            _heed(resources.leases.look(lease))
+            work(Attempt(job, files, video, open_results(resources.store, job), keeper))
     except Stop as stop:
-        _stopped(bench, lease, files, stop.signal)
+        _stopped(resources, lease, files, stop.signal)
     except InputError as error:
         log.warning("job %s cannot be done: %s (%s)", job_id, error.detail, error.slug)
-        if bench.leases.finish(lease, "failed", Problem.of(error).document()):
+        if resources.leases.finish(lease, "failed", Problem.of(error).document()):
             files.clear_scratch()
     except Exception as error:
         log.exception("job %s: the attempt failed", job_id)
-        _broken(bench, lease, _reason(error))
+        _broken(resources, lease, _reason(error))
     else:
-        if bench.leases.finish(lease, "succeeded"):
+        if resources.leases.finish(lease, "succeeded"):
             files.clear_scratch()
             log.info("job %s: done", job_id)
         else:
-            _lost(bench, lease, files)
+            _lost(resources, lease, files)
 
 
 def exhausted(reason: str) -> dict[str, object]:
@@ -110,12 +112,12 @@ def exhausted(reason: str) -> dict[str, object]:
     return problem_document("attempts-exhausted", detail)
 
 
-def settle(bench: Bench, owner: str, job_id: str) -> None:
+def settle(resources: Resources, owner: str, job_id: str) -> None:
     """Tidies up after a job that was ended from outside: its progress is what is stored, its scratch files go."""
-    job = bench.jobs.get(owner, job_id)
+    job = resources.jobs.get(owner, job_id)
     if job is not None and job.final:
-        bench.leases.settle(owner, job_id, open_results(bench.store, job).count())
-        JobFiles(bench.store, owner, job_id, job.revision).clear_scratch()
+        resources.leases.settle(owner, job_id, open_results(resources.store, job).count())
+        JobFiles(resources.store, owner, job_id, job.revision).clear_scratch()
 
 
 def _heed(signal: Signal) -> None:
@@ -123,31 +125,31 @@ def _heed(signal: Signal) -> None:
         raise Stop(signal)
 
 
-def _stopped(bench: Bench, lease: Lease, files: JobFiles, signal: Signal) -> None:
+def _stopped(resources: Resources, lease: Lease, files: JobFiles, signal: Signal) -> None:
     if signal is Signal.CANCEL:
-        if bench.leases.finish(lease, "cancelled"):
+        if resources.leases.finish(lease, "cancelled"):
             files.clear_scratch()
     elif signal is Signal.DRAIN:
-        if bench.leases.release(lease) == "queued":
-            bench.queue.propagate(lease.owner, lease.job_id)
+        if resources.leases.release(lease) == "queued":
+            resources.queue.propagate(lease.owner, lease.job_id)
             log.info("job %s: let go, this worker shuts down", lease.job_id)
     else:
-        _lost(bench, lease, files)
+        _lost(resources, lease, files)
 
 
-def _lost(bench: Bench, lease: Lease, files: JobFiles) -> None:
+def _lost(resources: Resources, lease: Lease, files: JobFiles) -> None:
     log.warning("job %s: the lease is lost", lease.job_id)
-    if bench.jobs.get(lease.owner, lease.job_id) is None:
+    if resources.jobs.get(lease.owner, lease.job_id) is None:
         # It was deleted while this process still wrote: what came after the deletion goes too.
         files.store.delete_tree(files.job_prefix)
 
 
-def _broken(bench: Bench, lease: Lease, reason: str) -> None:
-    status = bench.leases.give_up(lease, reason, exhausted(reason))
+def _broken(resources: Resources, lease: Lease, reason: str) -> None:
+    status = resources.leases.give_up(lease, reason, exhausted(reason))
     if status == "queued":
-        bench.queue.propagate(lease.owner, lease.job_id)
+        resources.queue.propagate(lease.owner, lease.job_id)
     elif status is not None:
-        settle(bench, lease.owner, lease.job_id)
+        settle(resources, lease.owner, lease.job_id)
 
 
 def _reason(error: Exception) -> str:

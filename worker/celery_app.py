@@ -23,8 +23,8 @@ from app.processes import die_with_parent
 from app.records.workers import WorkerRecord, Workers
 from app.settings import settings
 from app.storage import LocalStore
-from worker.bench import bench
 from worker.reaper import Reaper
+from worker.resources import resources
 
 log = logging.getLogger(__name__)
 
@@ -56,27 +56,27 @@ class Pulse(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:
         """Begins to beat."""
-        self._bench = bench()
-        self._reaper = Reaper(self._bench)
+        self._resources = resources()
+        self._reaper = Reaper(self._resources)
         queues = sorted(queue.name for queue in consumer.task_consumer.queues)
         node = consumer.hostname
         self._record = WorkerRecord(node=node, queues=queues, pid=os.getpid(), started_at=clock.now())
-        self._quietly(lambda: self._bench.workers.undrain(node))
+        self._quietly(lambda: self._resources.workers.undrain(node))
         self._quietly(lambda: self._reaper.reclaim(node))
         self._beat()
-        self._timer = consumer.timer.call_repeatedly(self._bench.settings.heartbeat_s, self._beat)
+        self._timer = consumer.timer.call_repeatedly(self._resources.settings.heartbeat_s, self._beat)
 
     def stop(self, consumer: Any) -> None:
         """Stops beating and says so."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._quietly(lambda: self._bench.workers.gone(consumer.hostname))
+            self._quietly(lambda: self._resources.workers.gone(consumer.hostname))
 
     def _beat(self) -> None:
-        self._quietly(lambda: self._bench.workers.beat(self._record))
+        self._quietly(lambda: self._resources.workers.beat(self._record))
         self._quietly(self._reaper.sweep)
-        store = self._bench.store
+        store = self._resources.store
         if isinstance(store, LocalStore) and time.monotonic() >= self._next_file_sweep:
             self._next_file_sweep = time.monotonic() + _SWEEP_FILES_EVERY_S
             store.sweep(_ABANDONED_S)
@@ -122,6 +122,6 @@ def _child_died(sender: Any, exception: BaseException, args: Any, **_: Any) -> N
     if sender.name != PROPAGATE or not isinstance(exception, (WorkerLostError, TimeLimitExceeded)):
         return
     try:
-        Reaper(bench()).child_died(args[0], args[1], sender.request.hostname)
+        Reaper(resources()).child_died(args[0], args[1], sender.request.hostname)
     except RedisError as error:
         log.warning("Redis cannot be reached, the reaper will do it: %s", error)

@@ -24,7 +24,7 @@ from app.records.jobs import JobRecord
 from app.results import open_results
 from model.errors import InputError, MediaError
 from model.video import Frame, FrameTable, VideoInfo, open_video
-from worker.bench import Bench
+from worker.resources import Resources
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -32,7 +32,7 @@ T = TypeVar("T")
 _LOOK_EVERY_S = 0.5
 
 
-def build(at: Bench, owner: str, job_id: str, name: str, *, node: str) -> None:
+def build(at: Resources, owner: str, job_id: str, name: str, *, node: str) -> None:
     """Builds one export and records how that ended.
 
     Args:
@@ -67,7 +67,7 @@ def build(at: Bench, owner: str, job_id: str, name: str, *, node: str) -> None:
         at.store.delete_tree(files.job_prefix)
 
 
-def _write(at: Bench, job: JobRecord, format_: Format, keeper: _Keeper) -> None:
+def _write(at: Resources, job: JobRecord, format_: Format, keeper: _Keeper) -> None:
     files = JobFiles(at.store, job.owner, job.id, job.revision)
     video = VideoFiles(at.store, job.owner, job.video_id)
     spec = JobSpec.model_validate_json(at.store.read(files.spec))
@@ -109,7 +109,7 @@ class _Interrupted(Exception):  # noqa: N818  (somebody asked for it)
 class _Keeper:
     """Renews the lease while the block runs, and notices that the build should end."""
 
-    def __init__(self, at: Bench, lease: ExportLease, node: str) -> None:
+    def __init__(self, at: Resources, lease: ExportLease, node: str) -> None:
         self._at, self._lease, self._node = at, lease, node
         self._ended = threading.Event()
         self._lost = False

@@ -49,7 +49,7 @@ class LeaseKeeper:
         self._valid_until = moment + leases.ttl_s
         self._last_frame = moment
         self._last_write = -1.0
-        self._unwritten: int | None = None
+        self._unwritten: tuple[int, float | None] | None = None
         self._lost = False
 
     def __enter__(self) -> LeaseKeeper:
@@ -61,8 +61,8 @@ class LeaseKeeper:
         self._thread.join()
         if self._unwritten is not None and not self._lost:
             # So that a job that ends here is known to be exactly as far as it came.
-            frames_done = self._unwritten
-            self._ask(lambda: self._leases.progress(self.lease, frames_done), renews=True)
+            frames_done, fps = self._unwritten
+            self._ask(lambda: self._leases.progress(self.lease, frames_done, fps), renews=True)
 
     def progress(self, steps_done: int, steps_total: int, frames_done: int) -> Signal:
         """Says after each frame how far the job is, and learns what to do next.
@@ -80,7 +80,7 @@ class LeaseKeeper:
         if self._lost:
             return Signal.LOST
         if now - self._last_write < _WRITE_EVERY_S:
-            self._unwritten = frames_done
+            self._unwritten = (frames_done, fps)
             return self._ask(lambda: self._leases.look(self.lease), renews=False)
         self._last_write, self._unwritten = now, None
         return self._ask(lambda: self._leases.progress(self.lease, frames_done, fps, eta), renews=True)

@@ -19,7 +19,7 @@ from app.records.jobs import JobRecord, Jobs, PinnedModel, Progress
 from app.records.videos import VideoRecord, Videos
 from app.records.workers import Workers
 from app.settings import Settings
-from worker.bench import Bench
+from worker.resources import Resources
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,12 +50,12 @@ class Worker:
 
 
 @pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
+def resources(settings: Settings) -> Iterator[Resources]:
     """What a worker has, for this test's Redis and home."""
-    bench = Bench.of(settings)
-    yield bench
-    bench.queue.close()
-    bench.redis.close()
+    resources = Resources.of(settings)
+    yield resources
+    resources.queue.close()
+    resources.redis.close()
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from app.settings import settings
 from model.errors import MediaError
 from model.labels import FrameResult
 from worker.attempt import Attempt
-from worker.bench import Bench
 from worker.celery_app import app  # noqa: F401  (the application that celery looks for)
+from worker.resources import Resources
 from worker.tasks import propagate
 
 
-def scripted(at: Bench, running: Attempt) -> None:
+def scripted(at: Resources, running: Attempt) -> None:
     script: dict[str, Any] = running.job.metadata
     results, store, files = running.results, running.files.store, running.files
     first = int(store.read(files.checkpoint)) if store.exists(files.checkpoint) else 0

@@ -10,13 +10,13 @@ import os
 
 from app.celery_config import PROPAGATE
 from worker.attempt import attempt
-from worker.bench import bench
 from worker.celery_app import app
 from worker.pinned import run_pinned
+from worker.resources import resources
 
 
 @app.task(name=PROPAGATE, bind=True)
 def propagate(self, owner: str, job_id: str) -> None:  # type: ignore[no-untyped-def]
     """Runs the job if it is this process's to run."""
-    at = bench()
+    at = resources()
     attempt(at, owner, job_id, f"{self.request.hostname}/{os.getpid()}", lambda running: run_pinned(at, running))

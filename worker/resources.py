@@ -20,7 +20,7 @@ from app.storage import LocalStore, Store
 
 
 @dataclass(frozen=True)
-class Bench:
+class Resources:
     """The records, the store and the queue, on one Redis."""
 
     settings: Settings
@@ -34,8 +34,8 @@ class Bench:
     queue: Queue
 
     @classmethod
-    def of(cls, settings: Settings) -> Bench:
-        """The bench of these settings; raises RedisMissingError where they name no Redis."""
+    def of(cls, settings: Settings) -> Resources:
+        """The resources that these settings name; raises RedisMissingError where they name no Redis."""
         client = connect(settings.redis_url)
         return cls(
             settings=settings,
@@ -50,12 +50,12 @@ class Bench:
         )
 
 
-def bench() -> Bench:
-    """This process's bench, on the settings of its environment."""
-    return _bench(os.getpid())
+def resources() -> Resources:
+    """This process's resources, on the settings of its environment."""
+    return _resources(os.getpid())
 
 
 @lru_cache(maxsize=1)
-def _bench(pid: int) -> Bench:
+def _resources(pid: int) -> Resources:
     # The process id is the key, so that a forked child never shares its parent's connections.
-    return Bench.of(settings())
+    return Resources.of(settings())

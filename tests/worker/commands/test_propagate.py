@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.cli import main
+from model.labels import indexed_png, rle
+from model.rendered import render_clip, write_clip
+
+CLIP = render_clip(width=64, height=48, frame_count=5)
+NAMES = [f"{i:05}" for i in range(5)]
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`labelprop propagate`, with the results in `out`."""
+    monkeypatch.chdir(tmp_path)
+
+    def propagate(video: object, *arguments: object, out: object = "out") -> int:
+        return main(["propagate", str(video), "--out", str(out), "--device", "cpu", *map(str, arguments)])
+
+    return propagate
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The clip as DAVIS has its frames: a folder of 000xx.jpg."""
+    path = tmp_path / "frames"
+    path.mkdir()
+    for name, image in zip(NAMES, CLIP.frames(), strict=True):
+        Image.fromarray(image).save(path / f"{name}.jpg", quality=95)
+    return path
+
+
+@pytest.fixture
+def mask(tmp_path: Path) -> Path:
+    path = tmp_path / "first.png"
+    path.write_bytes(indexed_png.encode(CLIP.mask(0)))
+    return path
+
+
+def _picture(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.mode == "P"
+        return np.asarray(image)
+
+
+def _job(path: Path, document: Any) -> Path:
+    path.write_text(json.dumps(document))
+    return path
+
+
+class TestResults:
+    def test_a_folder_gives_one_png_per_frame_of_the_same_name_and_size(
+        self, run: Run, folder: Path, mask: Path, tmp_path: Path
+    ) -> None:
+        assert run(folder, "--mask", mask) == 0
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{name}.png" for name in NAMES]
+        for name in NAMES:
+            picture = _picture(tmp_path / "out" / f"{name}.png")
+            assert picture.shape == (48, 64)
+            assert {1, 2} <= set(np.unique(picture)) <= {0, 1, 2}
+        # The labelled frame comes back exactly.
+        assert np.array_equal(_picture(tmp_path / "out" / "00000.png"), CLIP.mask(0))
+
+    def test_a_video_in_every_format(self, run: Run, mask: Path, tmp_path: Path) -> None:
+        write_clip(CLIP, tmp_path / "clip.mp4")
+        points = [{"object": 2, "keypoints": [{"name": "head", "x": 30.5, "y": 15.25}]}]
+        keypoints = _job(tmp_path / "points.json", points)
+        formats = ("--formats", "davis,coco,overlay")
+        assert run("clip.mp4", "--mask", mask, "--keypoints", keypoints, *formats) == 0
+        assert np.array_equal(_picture(tmp_path / "out" / "00000.png"), CLIP.mask(0))
+        with av.open(tmp_path / "out" / "overlay.mp4") as container:
+            assert len(list(container.decode(video=0))) == 5
+        coco = json.loads((tmp_path / "out" / "coco.json").read_text())
+        assert len(coco["images"]) == 5
+        assert any(annotation.get("keypoints") for annotation in coco["annotations"])
+
+    def test_boxes_alone(self, run: Run, folder: Path, tmp_path: Path) -> None:
+        assert run(folder, "--box", "3:8,8,24.5,16", "--box", "7:40,8,16,32") == 0
+        first = _picture(tmp_path / "out" / "00000.png")
+        assert (first[8:24, 8:32] == 3).all()
+        assert (first == 7).sum() == 16 * 32
+
+    def test_a_whole_job_with_options(self, run: Run, folder: Path, tmp_path: Path) -> None:
+        region = rle.encode(CLIP.mask(3) == 2)
+        job = _job(
+            tmp_path / "job.json",
+            {
+                "anchors": [{"frame": 3, "labels": [{"object": 2, "mask": region}]}],
+                "options": {"stride": 2, "start": 1},
+            },
+        )
+        assert run(folder, "--labels", job) == 0
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["00001.png", "00003.png"]
+        assert np.array_equal(_picture(tmp_path / "out" / "00003.png") == 2, CLIP.mask(3) == 2)
+
+    def test_one_thread_and_two_give_the_same_pictures(
+        self, run: Run, folder: Path, mask: Path, tmp_path: Path
+    ) -> None:
+        for threads in (1, 2):
+            assert run(folder, "--mask", mask, "--threads", threads, out=f"out-{threads}") == 0
+        for name in NAMES:
+            first, second = (tmp_path / f"out-{threads}" / f"{name}.png" for threads in (1, 2))
+            assert first.read_bytes() == second.read_bytes()
+
+    def test_it_says_where_the_results_are_unless_told_to_be_quiet(
+        self, run: Run, folder: Path, mask: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(folder, "--mask", mask) == 0
+        assert "davis: out" in capsys.readouterr().out
+        assert run(folder, "--mask", mask, "--quiet") == 0
+        assert capsys.readouterr() == ("", "")
+
+    def test_files_that_were_in_the_output_folder_stay(
+        self, run: Run, folder: Path, mask: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "notes.txt").write_text("mine")
+        assert run(folder, "--mask", mask) == 0
+        assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+class TestBadInput:
+    """Ends with status 2 and one sentence that says what to do; nothing is written."""
+
+    @pytest.fixture
+    def refused(self, run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., None]:
+        def check(video: object, *arguments: object, says: str, out: object = "out") -> None:
+            assert run(video, *arguments, out=out) == 2
+            said = capsys.readouterr().err
+            assert said.startswith("error: ")
+            assert says in said
+            assert "Traceback" not in said
+            assert not (tmp_path / "out").exists()
+
+        return check
+
+    def test_no_labels(self, refused: Callable[..., None], folder: Path) -> None:
+        refused(folder, says="--mask")
+
+    def test_no_video(self, refused: Callable[..., None], mask: Path) -> None:
+        refused("missing.mp4", "--mask", mask, says="missing.mp4")
+
+    def test_not_a_video(self, refused: Callable[..., None], mask: Path, tmp_path: Path) -> None:
+        (tmp_path / "text.mp4").write_text("#EXTM3U\nhttp://example.com/a.ts\n")
+        refused("text.mp4", "--mask", mask, says="text.mp4")
+
+    def test_an_empty_folder(self, refused: Callable[..., None], mask: Path, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        refused("empty", "--mask", mask, says="empty")
+
+    def test_a_mask_of_another_size(self, refused: Callable[..., None], folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "large.png").write_bytes(indexed_png.encode(np.ones((96, 128), np.uint8)))
+        refused(folder, "--mask", "large.png", says="128")
+
+    def test_an_empty_mask(self, refused: Callable[..., None], folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "blank.png").write_bytes(indexed_png.encode(np.zeros((48, 64), np.uint8)))
+        refused(folder, "--mask", "blank.png", says="no object")
+
+    def test_a_mask_that_is_missing(self, refused: Callable[..., None], folder: Path) -> None:
+        refused(folder, "--mask", "nothing.png", says="nothing.png")
+
+    def test_a_box_that_leaves_the_frame(self, refused: Callable[..., None], folder: Path) -> None:
+        refused(folder, "--box", "1:60,40,10,10", says="64")
+
+    def test_a_box_that_is_none(self, refused: Callable[..., None], folder: Path) -> None:
+        refused(folder, "--box", "1:2,3", says="--box 1:2,3")
+
+    def test_a_job_that_is_no_json(self, refused: Callable[..., None], folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "job.json").write_text("{")
+        refused(folder, "--labels", "job.json", says="job.json")
+
+    def test_a_job_with_an_unknown_field(self, refused: Callable[..., None], folder: Path, tmp_path: Path) -> None:
+        _job(tmp_path / "job.json", {"anchors": [{"frame": 0, "labels": [{"object": 1, "blob": 1}]}]})
+        refused(folder, "--labels", "job.json", says="/anchors/0/labels/0/blob")
+
+    def test_an_anchor_beyond_the_last_frame(self, refused: Callable[..., None], folder: Path, tmp_path: Path) -> None:
+        _job(tmp_path / "job.json", {"anchors": [{"frame": 5, "labels": [{"object": 1, "box": [1, 1, 9, 9]}]}]})
+        refused(folder, "--labels", "job.json", says="last frame is 4")
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (("--formats", "davis,gif"), "gif"),
+            (("--model", "nothing"), "uvc-r18"),
+            (("--preset", "fancy"), "plain"),
+            (("--end", 9), "5 frames"),
+            (("--device", "toaster"), "toaster"),
+            (("--threads", -1), "--threads"),
+        ],
+    )
+    def test_settings_that_do_not_exist(
+        self, refused: Callable[..., None], folder: Path, mask: Path, arguments: tuple[object, ...], says: str
+    ) -> None:
+        refused(folder, "--mask", mask, *arguments, says=says)
+
+    def test_an_output_that_is_a_file_or_lies_in_one(
+        self, refused: Callable[..., None], folder: Path, mask: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").write_text("mine")
+        for out in ("file", "file/below"):
+            refused(folder, "--mask", mask, says="is a file", out=out)
+        assert (tmp_path / "file").read_text() == "mine"
+
+    def test_an_image_that_breaks_while_it_runs_leaves_no_scratch_behind(
+        self, run: Run, folder: Path, mask: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        # The head says what it should, the picture is cut off; so many images that acceptance looks at some only.
+        whole = (folder / "00003.jpg").read_bytes()
+        (folder / "00003.jpg").write_bytes(whole[: len(whole) // 2])
+        assert run(folder, "--mask", mask) == 2
+        assert "00003.jpg" in capsys.readouterr().err
+        assert not list(tmp_path.glob("out/*"))
+        assert not list(tmp_path.glob("out/.*"))
