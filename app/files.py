@@ -21,7 +21,7 @@ class VideoFiles:
     def __init__(self, store: Store, owner: str, video_id: str) -> None:
         self.store = store
         self.prefix = f"videos/{owner}/{video_id}"
-        self.media = f"{self.prefix}/media"
+        self.media = f"{self.prefix}/upload"
         self.table = f"{self.prefix}/table.npz"
         self.stills = f"{self.prefix}/stills"
 

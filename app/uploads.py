@@ -39,7 +39,7 @@ class Upload:
     def __init__(self, root: Path, max_bytes: int) -> None:
         self.id = new_id("v_")
         self.folder = root / self.id
-        self.path = self.folder / "media"
+        self.path = self.folder / "upload"  # the name that messages show
         self.table = self.folder / "table.npz"
         self.max_bytes = max_bytes
         self.bytes = 0

@@ -22,7 +22,7 @@ from app.commands.submit import download, wait
 from app.supervisor import Service
 from app.supervisor import ServiceError as StartError
 from model.evaluation.metrics import boundary_f, jaccard, pck
-from model.labels import indexed_png
+from model.labels import LabelObject, indexed_png
 from model.rendered import RenderedClip, render_clip, write_clip
 
 _FORMATS = ("davis", "coco", "overlay")
@@ -74,22 +74,16 @@ def _spec(clip: RenderedClip) -> dict[str, Any]:
     """The request: names, a skeleton, and the keypoints of the first frame; the regions come as a PNG beside it."""
     points = [{"name": p.name, "x": p.x, "y": p.y, "visible": p.visible} for p in clip.keypoints(0)]
     return {
-        "objects": [
-            {
-                "id": declared.id,
-                "name": declared.name,
-                "skeleton": None
-                if declared.skeleton is None
-                else {
-                    "points": list(declared.skeleton.points),
-                    "edges": [list(edge) for edge in declared.skeleton.edges],
-                },
-            }
-            for declared in clip.objects
-        ],
+        "objects": [_declaration(declared) for declared in clip.objects],
         "anchors": [{"frame": 0, "labels": [{"object": clip.objects[1].id, "keypoints": points}]}],
         "metadata": {"made by": "labelprop demo"},
     }
+
+
+def _declaration(declared: LabelObject) -> dict[str, Any]:
+    skeleton = declared.skeleton
+    points = None if skeleton is None else {"points": list(skeleton.points), "edges": [list(e) for e in skeleton.edges]}
+    return {"id": declared.id, "name": declared.name, "skeleton": points}
 
 
 def _report(clip: RenderedClip, out: Path, frames: Sequence[dict[str, Any]]) -> None:
@@ -103,8 +97,9 @@ def _report(clip: RenderedClip, out: Path, frames: Sequence[dict[str, Any]]) -> 
     rows = []
     for declared in clip.objects:
         pairs = [(predicted[i] == declared.id, clip.mask(i) == declared.id) for i in scored]
-        j, f = np.mean([jaccard(*pair) for pair in pairs]), np.mean([boundary_f(*pair) for pair in pairs])
-        rows.append((declared.name, float(j), float(f)))
+        j = float(np.mean([jaccard(*pair) for pair in pairs]))
+        f = float(np.mean([boundary_f(*pair) for pair in pairs]))
+        rows.append((declared.name, j, f))
     print(f"{'against the exact truth':<26}{'J':>8}{'F':>8}{'J&F':>8}")
     for name, j, f in [*rows, ("mean", float(np.mean([r[1] for r in rows])), float(np.mean([r[2] for r in rows])))]:
         print(f"{name:<26}{j:>8.3f}{f:>8.3f}{(j + f) / 2:>8.3f}")

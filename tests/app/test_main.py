@@ -32,9 +32,9 @@ def test_uploads_that_a_killed_process_left_are_swept_at_the_start(settings: Set
     old, new = settings.home / "uploads" / "v_old", settings.home / "uploads" / "v_new"
     for folder in (old, new):
         folder.mkdir(parents=True)
-        (folder / "media").write_bytes(b"x")
+        (folder / "upload").write_bytes(b"x")
     past = time.time() - 2 * 24 * 3600
-    for path in (old / "media", old):
+    for path in (old / "upload", old):
         os.utime(path, (past, past))
     with TestClient(create_app(settings)):
         assert not old.exists()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +39,17 @@ class Killed(BaseException):
 
 
 class MortalStore(LocalStore):
-    """A store whose process is killed right before or right after its n-th write."""
+    """A store whose process is killed instead of its n-th write."""
 
-    def __init__(self, root: Path, writes: int, *, after: bool) -> None:
+    def __init__(self, root: Path, writes: int) -> None:
         super().__init__(root)
-        self.left, self.after = writes, after
+        self.left = writes
 
     def write_atomic(self, key: str, data: bytes) -> None:
         self.left -= 1
-        if self.left == 0 and not self.after:
-            raise Killed
-        super().write_atomic(key, data)
         if self.left == 0:
             raise Killed
+        super().write_atomic(key, data)
 
 
 class Job:
@@ -91,6 +90,7 @@ class Job:
 
 
 NewJob = Callable[..., Job]
+Undisturbed = Callable[[str], dict[str, bytes]]
 
 
 @pytest.fixture(autouse=True)
@@ -119,15 +119,16 @@ def table(video: Path) -> FrameTable:
     return probe(video)[1]
 
 
-@pytest.fixture
-def new_job(tmp_path: Path, video: Path, table: FrameTable, extractor: FeatureExtractor) -> NewJob:
-    """Makes jobs; those of one test lie in folders of their own."""
-    numbers = itertools.count()
+@pytest.fixture(scope="module")
+def new_job(
+    tmp_path_factory: pytest.TempPathFactory, video: Path, table: FrameTable, extractor: FeatureExtractor
+) -> NewJob:
+    """Makes jobs, each in a folder of its own."""
 
     def new(anchors: list[dict[str, Any]], **options: Any) -> Job:
         with open_video(video, table=table) as source:
             spec = resolve(parse_job(json.dumps({"anchors": anchors, "options": options})), source.info)
-        return Job(video, table, tmp_path / f"job-{next(numbers)}", spec, extractor)
+        return Job(video, table, tmp_path_factory.mktemp("job"), spec, extractor)
 
     return new
 
@@ -157,6 +158,19 @@ JOBS: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "range": ([_anchor(5, 1, 2)], {"start": 1, "end": 9}),
     "stride": ([_anchor(3, 1), _anchor(9, 1, 2)], {"start": 1, "end": 11, "stride": 2}),
 }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(new_job: NewJob) -> Undisturbed:
+    """The result files of a job that nothing happened to."""
+
+    @cache
+    def files(name: str) -> dict[str, bytes]:
+        job = new_job(JOBS[name][0], **JOBS[name][1])
+        job.run()
+        return job.files()
+
+    return files
 
 
 class TestResults:
@@ -202,7 +216,7 @@ class TestResults:
         assert at[3][1].source == "propagated"
 
     def test_both_directions_meet_between_anchors(self, new_job: NewJob) -> None:
-        # Two labels that have nothing to do with each other: right beside each the one, in the middle something of both.
+        # Two labels that have nothing to do with each other: beside each the one, in the middle something of both.
         left = {"frame": 0, "labels": [{"object": 1, "box": [2, 4, 16, 24]}]}
         right = {"frame": 10, "labels": [{"object": 1, "box": [28, 4, 16, 24]}]}
         both = new_job([left, right])
@@ -263,19 +277,8 @@ class TestResults:
 class TestInterruptions:
     """Whatever happens to a run, the next one ends with the bytes of an undisturbed run."""
 
-    @pytest.fixture
-    def undisturbed(self, new_job: NewJob) -> Callable[[str], dict[str, bytes]]:
-        def files(name: str) -> dict[str, bytes]:
-            job = new_job(JOBS[name][0], **JOBS[name][1])
-            job.run()
-            return job.files()
-
-        return files
-
     @pytest.mark.parametrize("name", JOBS)
-    def test_at_every_chunks_border(
-        self, new_job: NewJob, undisturbed: Callable[[str], dict[str, bytes]], name: str
-    ) -> None:
+    def test_at_every_chunks_border(self, new_job: NewJob, undisturbed: Undisturbed, name: str) -> None:
         job = new_job(JOBS[name][0], **JOBS[name][1])
         for attempt in range(30):
             before = job.checkpoints
@@ -292,9 +295,7 @@ class TestInterruptions:
         assert job.files() == undisturbed(name)
 
     @pytest.mark.parametrize("name", JOBS)
-    def test_in_the_middle_of_every_chunk(
-        self, new_job: NewJob, undisturbed: Callable[[str], dict[str, bytes]], name: str
-    ) -> None:
+    def test_in_the_middle_of_every_chunk(self, new_job: NewJob, undisturbed: Undisturbed, name: str) -> None:
         job = new_job(JOBS[name][0], **JOBS[name][1])
         for attempt in range(60):
             # The second attempt at a chunk gets through it, and is stopped in the middle of the next one.
@@ -312,9 +313,7 @@ class TestInterruptions:
         assert job.files() == undisturbed(name)
 
     @pytest.mark.parametrize("stop", range(1, 20))
-    def test_after_every_single_frame(
-        self, new_job: NewJob, undisturbed: Callable[[str], dict[str, bytes]], stop: int
-    ) -> None:
+    def test_after_every_single_frame(self, new_job: NewJob, undisturbed: Undisturbed, stop: int) -> None:
         job = new_job(JOBS["several"][0])
 
         def stop_there(frame: int) -> None:
@@ -334,16 +333,13 @@ class TestInterruptions:
         assert job.progress[-1].steps_done == job.progress[-1].steps_total
         assert job.progress[-1].frames_done == FRAMES
 
-    @pytest.mark.parametrize("after", [False, True])
     @pytest.mark.parametrize("name", ["several", "forward", "backward"])
-    def test_killed_at_every_single_write(
-        self, new_job: NewJob, undisturbed: Callable[[str], dict[str, bytes]], name: str, after: bool
-    ) -> None:
+    def test_killed_at_every_single_write(self, new_job: NewJob, undisturbed: Undisturbed, name: str) -> None:
         expected = undisturbed(name)
         for writes in itertools.count(1):
             job = new_job(JOBS[name][0], **JOBS[name][1])
             try:
-                job.run(store=MortalStore(job.root, writes, after=after))
+                job.run(store=MortalStore(job.root, writes))
             except Killed:
                 job.run()
                 assert job.files() == expected, f"write {writes}"
@@ -352,7 +348,7 @@ class TestInterruptions:
                 return
 
     def test_a_checkpoint_of_another_version_starts_again(
-        self, new_job: NewJob, undisturbed: Callable[[str], dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+        self, new_job: NewJob, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         job = new_job(JOBS["several"][0])
 
@@ -360,9 +356,10 @@ class TestInterruptions:
             if frame == 14:
                 raise Interrupted("draining", keep=False)
 
-        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        with monkeypatch.context() as patch:
             patch.setattr("worker.run.CHECKPOINT_VERSION", -1)
-            job.run(stop_there)
+            with pytest.raises(Interrupted):
+                job.run(stop_there)
         job.progress.clear()
         job.run()
         assert job.progress[0].steps_done == 1
@@ -456,7 +453,7 @@ class TestDamage:
 
     def test_on_the_way_back_too(self, folder: Path, tmp_path: Path, extractor: FeatureExtractor) -> None:
         job = self._job(folder, tmp_path / "job", extractor, 10, 4)
-        with pytest.raises(InputError, match="[Ff]rame 4|00004"):
+        with pytest.raises(InputError, match=r"[Ff]rame 4|00004"):
             job.run()
         assert 4 not in [result.frame for result in job.results()]
 
@@ -503,9 +500,16 @@ for frames in (300, 3000):
         spec = spec.model_copy(update={"options": spec.options.model_copy(update={"working_size": 16})})
         files = JobFiles(LocalStore(Path(sys.argv[2])), "local", f"j_{frames}")
         results = ResultStore(files.store, files.prefix, spec.options.frames, 16)
-        run_job(spec, source, results, files, extractor, on_frame=lambda progress: None)
+        resident = [0]
+
+        def sample(progress):
+            # Not the process's own record, which loading the model may have set higher than any job comes.
+            resident[0] = max(resident[0], int(Path("/proc/self/statm").read_text().split()[1]))
+
+        run_job(spec, source, results, files, extractor, on_frame=sample)
         assert results.count() == frames
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(peak, resident[0] * resource.getpagesize() // 1024)
 """
 
 
@@ -528,6 +532,8 @@ def test_peak_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> 
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    few_frames, many_frames = (int(line) for line in done.stdout.split())
+    few_frames, many_frames = ([int(number) for number in line.split()] for line in done.stdout.splitlines())
+    print(f"KiB at most ever, and during the job: {few_frames} with 300 frames, {many_frames} with 3,000")
     # 2,700 frames are 24 MiB as pictures alone, and their features, soft maps and results are more.
-    assert many_frames - few_frames < 12 * 1024, (few_frames, many_frames)
+    for few, many in zip(few_frames, many_frames, strict=True):
+        assert many - few < 8 * 1024

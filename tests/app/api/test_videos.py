@@ -64,7 +64,7 @@ def test_a_raw_body_is_stored_and_described(client: TestClient, settings: Settin
     assert {name: video[name] for name in wanted} == wanted
     assert client.get(answer.headers["location"]).json() == video
     kept = settings.store_dir / "videos" / "local" / video["id"]
-    assert (kept / "media").read_bytes() == data
+    assert (kept / "upload").read_bytes() == data
     assert (kept / "table.npz").exists()
     assert list((settings.home / "uploads").iterdir()) == []
 

@@ -177,7 +177,7 @@ class TestBadInput:
 
     def test_a_job_that_is_no_json(self, refused: Callable[..., None], folder: Path, tmp_path: Path) -> None:
         (tmp_path / "job.json").write_text("{")
-        refused(folder, "--labels", "job.json", says="job.json")
+        refused(folder, "--labels", "job.json", says="JSON")
 
     def test_a_job_with_an_unknown_field(self, refused: Callable[..., None], folder: Path, tmp_path: Path) -> None:
         _job(tmp_path / "job.json", {"anchors": [{"frame": 0, "labels": [{"object": 1, "blob": 1}]}]})
