@@ -424,6 +424,16 @@ class TestVoid:
         assert float(known[:, :3].mean()) > 0.8
         assert float(known[:, 9:].mean()) < 0.2
 
+    def test_is_not_background(self, extractor: FeatureExtractor, objects_of: ObjectsOf) -> None:
+        # All that is not void is the object: what lay under the void can only be labelled as the object then.
+        image = render_clip(width=96, height=64, frame_count=1, seed=1).frame(0)
+        void = _mask(64, 96, slice(16, 48), slice(32, 64))
+        found = _propagate(
+            extractor, [Frame(i, 0, image) for i in range(3)], objects_of(1), [Anchor(0, (Label(1, ~void),), void)]
+        )
+        assert all(result.objects[0].mask is not None for result in found)
+        assert all(bool(np.all(result.objects[0].mask)) for result in found[1:])
+
     def test_everywhere_leaves_nothing_to_learn(self, extractor: FeatureExtractor, objects_of: ObjectsOf) -> None:
         image = render_clip(width=32, height=32, frame_count=1).frame(0)
         frames = [Frame(i, 0, image) for i in range(3)]
