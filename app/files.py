@@ -15,7 +15,6 @@ class VideoFiles:
         prefix: the folder of everything below.
         media: the uploaded bytes, as they came.
         table: the frame table (`FrameTable.save`).
-        stills: the folder for pictures of single frames.
     """
 
     def __init__(self, store: Store, owner: str, video_id: str) -> None:
@@ -23,7 +22,6 @@ class VideoFiles:
         self.prefix = f"videos/{owner}/{video_id}"
         self.media = f"{self.prefix}/upload"
         self.table = f"{self.prefix}/table.npz"
-        self.stills = f"{self.prefix}/stills"
 
 
 class JobFiles:

@@ -177,7 +177,6 @@ KINDS: dict[str, Kind] = {
         Kind("not-ready", 409, "Not there yet", "What was asked for lies beyond what the job has done so far; `progress` says how far it is. `GET /v1/jobs/{id}/frames` returns what exists."),
         # What ends a job
         Kind("attempts-exhausted", 500, "The job was given up", "The job was started several times and each attempt ended without getting further; `detail` has the last reason. Results up to there stay readable."),
-        Kind("job-failed", 500, "The job failed", "The job ended with an error of the service; its log has more. Results up to there stay readable."),
         Kind("export-failed", 500, "The export could not be built", "Building the export ended with an error; asking for it again tries again."),
         # The service itself
         Kind("internal-error", 500, "The service failed", "A fault of the service, not of the request. Its log has more, under the time of the answer."),

@@ -9,14 +9,11 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from functools import lru_cache
 
 import redis
 from celery import Celery
 
 from app.celery_config import CPU_QUEUE, EXPORT, GPU_QUEUE, PROPAGATE, celery_config
-from app.records.jobs import JobRecord
-from app.settings import settings
 
 
 class Queue:
@@ -48,16 +45,6 @@ class Queue:
         self._celery.send_task(task, args=args, queue=queue, task_id=f"{args[1]}.{secrets.token_hex(4)}")
 
 
-def send_propagate(job: JobRecord) -> None:
-    """Sends a queued job to the `gpu` queue of the Redis in the settings."""
-    _queue().propagate(job.owner, job.id)
-
-
-def send_export(job: JobRecord, name: str) -> None:
-    """Sends the building of one export of a job to the `cpu` queue of the Redis in the settings."""
-    _queue().export(job.owner, job.id, name)
-
-
 def waiting_jobs(client: redis.Redis) -> set[tuple[str, str]]:
     """Owner and id of every job whose message lies in the `gpu` queue, taken by nobody yet."""
     found = set()
@@ -65,11 +52,3 @@ def waiting_jobs(client: redis.Redis) -> set[tuple[str, str]]:
         args = json.loads(base64.b64decode(json.loads(message)["body"]))[0]
         found.add((args[0], args[1]))
     return found
-
-
-@lru_cache(maxsize=1)
-def _queue() -> Queue:
-    url = settings().redis_url
-    if url is None:
-        raise RuntimeError("No Redis is set. Start everything with `labelprop serve`, or set REDIS_URL.")
-    return Queue(url)

@@ -21,6 +21,8 @@ from model.errors import InputError
 
 # Ruling cells out costs a part of what matching them costs; with more of the window than this it does not pay.
 _WORTH_RULING_OUT = 0.4
+# How many candidates one maximum stands for, in the stages of top-k.
+_GROUP = 8
 # In how many of the latest slots a cell's rivals are looked for.
 _NEAR_SLOTS = 4
 # Two similarities this close may come in another order when a product of another shape computes them (bfloat16 has
@@ -90,8 +92,7 @@ class WindowMemory:
     and within it the order is row, slot, column, channel. The candidates of one tile in all slots are then consecutive
     rows of one matrix: one product a tile, nothing gathered, nothing of the rest of the frame touched.
 
-    Top-k is exact and goes in stages: the maximum of every short run of candidates, the `top_k` runs with the highest
-    maxima, and the top-k among these runs' members, which must contain the joint top-k.
+    Cells of the new frame that surely match nothing that matters are ruled out first, by a part of the product.
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class WindowMemory:
         Args:
             query: (rows, columns, C) L2-normalised features of the new frame.
             slots: for each subset, which slots may be matched, the latest last.
-            active: for each subset, (rows, columns) bool of the memory cells that matter (in any slot), or None for
+            active: for each subset, (slots in it, rows, columns) bool of the memory cells that matter, or None for
                 all. A cell of the new frame that surely matches none of them may be left out.
 
         Returns:
@@ -193,27 +194,30 @@ class WindowMemory:
         cell's own place are all better, none of those that matter is in its joint top-k. Both need only a part of the
         window, and most of a frame is decided by them.
         """
-        top, left, slot_count = row * self.tile, column * self.tile, self.slots
-        window = active[top : top + self._span, left : left + self._span].view(self._span, -1, self._run)
-        live = window.any(dim=2).nonzero()  # (n, 2): row of the window, run in it
-        near = self._near_runs(tuple(slots[-_NEAR_SLOTS:]))
-        if len(live) > _WORTH_RULING_OUT * window.shape[0] * window.shape[1] or len(near) < self.top_k:
-            return self._every
         if any(self._partial[slot] for slot in slots):
             return self._every  # void cells would need masks of their own; they are rare
+        top, left, per_row = row * self.tile, column * self.tile, self._span // self._run
+        window = active[:, top : top + self._span, left : left + self._span].unflatten(2, (per_row, self._run))
+        held, rows, places = window.any(dim=3).nonzero().unbind(1)  # runs with cells that matter
+        near = self._near_runs(tuple(slots[-_NEAR_SLOTS:]))
+        if len(held) > _WORTH_RULING_OUT * window[..., 0].numel() or len(near) * self._run < self.top_k:
+            return self._every
         runs = self._keys[column, top : top + self._span].view(-1, self._run, query.shape[-1])
-        mask = self._mask(row, column).view(self._span, -1, self._run, query.shape[0])
+        mask = self._mask(row, column).view(self._span, per_row, self._run, query.shape[0])
         of_slots = torch.tensor(slots, device=query.device)
-        held = (live[:, :1] * slot_count + of_slots) * window.shape[1] + live[:, 1:]  # (n, slots)
-        matter = (runs[held.reshape(-1)].view(-1, query.shape[-1]) @ query.T).view(*held.shape, self._run, -1)
-        here = mask[live[:, 0], live[:, 1]].masked_fill(~window[live[:, 0], live[:, 1]][:, :, None], -math.inf)
-        bound = (matter.amax(dim=1) + here).flatten(0, 1).amax(dim=0).float()
-        around = (runs[near].view(-1, query.shape[-1]) @ query.T).view(len(near), self._run, -1)
-        place = near // window.shape[1]
-        around += mask[place // slot_count, near % window.shape[1]]
-        rival = around.flatten(0, 1).float().topk(self.top_k, dim=0).values[-1]  # the best of as many runs
+        here = mask[rows, places].masked_fill_(~window[held, rows, places][:, :, None], -math.inf)
+        here += self._against(query, runs[(rows * self.slots + of_slots[held]) * per_row + places])
+        bound = here.flatten(0, 1).amax(dim=0).float()
+        around = mask[near // per_row // self.slots, near % per_row]
+        around += self._against(query, runs[near])
+        rival = _top_k(around.flatten(0, 1), self.top_k)[0][:, -1]
         # The margin covers that products of another shape may round the last bit differently.
         return ((bound > -math.inf) & (bound + _ROUNDING >= rival)).nonzero()[:, 0]
+
+    @staticmethod
+    def _against(query: Tensor, runs: Tensor) -> Tensor:
+        """(n, run, cells) similarities of runs of memory cells to a tile's cells."""
+        return (runs.view(-1, query.shape[-1]) @ query.T).view(*runs.shape[:2], -1)
 
     def _near_runs(self, slots: tuple[int, ...]) -> Tensor:
         """Indices of the runs at a tile's own place, in some slots."""
@@ -249,34 +253,16 @@ class WindowMemory:
 
     def _select(self, scores: Tensor, slots: Sequence[int], picked: Tensor, row: int, column: int) -> Matches:
         span, all_slots, _, cells = scores.shape
-        per_row = span // self._run  # runs in one row of the window
-        runs = scores.view(-1, self._run, cells)
-        maxima = runs.amax(dim=1)
-        barred = len(slots) < all_slots
-        if barred:
+        if len(slots) < all_slots:
             outside = torch.ones(all_slots, dtype=torch.bool, device=scores.device)
             outside[list(slots)] = False
-            by_slot = maxima.view(span, all_slots, per_row, cells)
-            maxima = by_slot.masked_fill(outside[:, None, None], -math.inf).view(-1, cells)
-        count = min(self.top_k, maxima.shape[0])
-        best_runs = maxima.T.float().topk(count, dim=1, sorted=False).indices  # (cells, count)
-        members = runs[best_runs, :, self._every[:cells, None]].view(cells, count * self._run).float()
-        if barred:
-            # With few candidates a barred run can be among the best runs: its maximum was -inf, its members are not.
-            allowed = torch.gather(maxima.T, 1, best_runs) > -math.inf
-            members = members.masked_fill(~allowed.repeat_interleave(self._run, dim=1), -math.inf)
-        best = members.topk(min(self.top_k, count * self._run), dim=1)
-        run = torch.gather(best_runs, 1, best.indices // self._run)
-        slot = run // per_row % all_slots
-        source_row = run // (per_row * all_slots) + (row * self.tile - self.radius)
-        source_column = run % per_row * self._run + best.indices % self._run + (column * self.tile - self.radius)
-        weights = _weights(best.values, self.temperature)
+            scores = scores.masked_fill(outside[:, None, None], -math.inf)
+        values, place = _top_k(scores.view(-1, cells), self.top_k)
         # Where nothing was a candidate the place may lie outside of the frame; the weight there is 0.
-        source_row = source_row.clamp(0, self.rows - 1)
-        source_column = source_column.clamp(0, self.columns - 1)
-        return self._inside(
-            picked, row, column, weights, (slot * self.rows + source_row) * self.columns + source_column
-        )
+        source_row = (place // (all_slots * span) + (row * self.tile - self.radius)).clamp(0, self.rows - 1)
+        source_column = (place % span + (column * self.tile - self.radius)).clamp(0, self.columns - 1)
+        sources = (place // span % all_slots * self.rows + source_row) * self.columns + source_column
+        return self._inside(picked, row, column, _weights(values, self.temperature), sources)
 
     def _inside(self, picked: Tensor, row: int, column: int, weights: Tensor, sources: Tensor) -> Matches:
         """Drops the cells that lie beyond the frame's last row or column."""
@@ -289,13 +275,13 @@ class WindowMemory:
         return Matches(cells, weights, sources)
 
     def _pad(self, cells: Tensor) -> Tensor:
-        padded = cells.new_zeros(self._padded)
-        padded[self.radius : self.radius + self.rows, self.radius : self.radius + self.columns] = cells
+        padded = cells.new_zeros(len(cells), *self._padded)
+        padded[:, self.radius : self.radius + self.rows, self.radius : self.radius + self.columns] = cells
         return padded
 
     def _wanted_tiles(self, active: Tensor) -> list[list[bool]]:
         """Per tile, whether its windows hold a cell that matters."""
-        windows = active.unfold(0, self._span, self.tile).unfold(1, self._span, self.tile)
+        windows = active.any(dim=0).unfold(0, self._span, self.tile).unfold(1, self._span, self.tile)
         wanted: list[list[bool]] = windows.flatten(2).any(dim=2).tolist()
         return wanted
 
@@ -323,3 +309,20 @@ class WindowMemory:
 def _weights(scores: Tensor, temperature: float) -> Tensor:
     """Softmax over the last axis that gives zeros, not NaN, where every score is -inf."""
     return torch.softmax(scores.float() / temperature, dim=-1).nan_to_num(0.0)
+
+
+def _top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k highest of every column of (n, cells): values (cells, k) float32, highest first, and their rows (cells, k).
+
+    Exact, and in stages: the k highest are among the members of the k groups with the highest maxima, and these are
+    found in the same way. Maxima of neighbouring rows cost little; sorting through all n would cost most of the frame.
+    """
+    if len(scores) % _GROUP or len(scores) < 4 * k * _GROUP:
+        best = scores.T.float().topk(min(k, len(scores)), dim=1)
+        return best.values, best.indices
+    groups = scores.view(-1, _GROUP, scores.shape[1])
+    _, chosen = _top_k(groups.amax(dim=1), k)
+    column = torch.arange(scores.shape[1], device=scores.device)[:, None]
+    members = groups[chosen, :, column].flatten(1).float()
+    best = members.topk(k, dim=1)
+    return best.values, torch.gather(chosen, 1, best.indices // _GROUP) * _GROUP + best.indices % _GROUP

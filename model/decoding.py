@@ -28,7 +28,11 @@ def decode(channels: ChannelSet, frame: int, time_ms: int, values: Tensor, known
     """The labels of one frame.
 
     Regions compete at every pixel with each other and with the background, whose share is what the regions leave of 1;
-    soft maps are interpolated first and compared after. What an anchor gave on this frame comes back as it gave it.
+    soft maps are interpolated first and compared after.
+
+    What an anchor gave on this frame comes back as it gave it, and its objects have the source `anchor`. Where it gave
+    keypoints of an object whose region is known from elsewhere, the region is propagated, and the object's confidence
+    is the region's; given keypoints have 1 of their own. Likewise given regions may stand beside propagated keypoints.
 
     Args:
         values: (C, rows, columns) float32 soft maps on the CPU.
@@ -82,17 +86,19 @@ def _object(
     label: Label | None,
 ) -> ObjectResult:
     keypoints = _keypoints(channels, declared, values, known, label)
+    region = channels.index.get(Channel(declared.id))
+    propagated = _mass(values[region]) if mask is not None and region is not None and mask.any() else 0.0
     if label is not None:
+        given = label.absent or label.mask is not None or mask is None
         mask = label.mask if label.mask is not None else mask
         if label.absent and mask is not None:
             mask = np.zeros_like(mask)
         box = label.box or (None if mask is None else tight_box(mask))
-        return ObjectResult(declared.id, not label.absent, 1.0, mask, box, keypoints, "anchor")
-    region = channels.index.get(Channel(declared.id))
-    if mask is not None and region is not None:
+        confidence = 1.0 if given else propagated
+        return ObjectResult(declared.id, not label.absent, confidence, mask, box, keypoints, "anchor")
+    if mask is not None:
         visible = bool(mask.any())
-        confidence = _mass(values[region]) if visible else 0.0
-        return ObjectResult(declared.id, visible, confidence, mask, tight_box(mask), keypoints, "propagated")
+        return ObjectResult(declared.id, visible, propagated, mask, tight_box(mask), keypoints, "propagated")
     seen = [point for point in keypoints if point.visible]
     confidence = float(np.mean([point.confidence for point in keypoints])) if keypoints else 0.0
     return ObjectResult(declared.id, bool(seen), confidence, None, None, keypoints, "propagated")

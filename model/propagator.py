@@ -222,11 +222,11 @@ class Propagator:
         return groups
 
     def _active(self, slots: Sequence[int], members: list[int]) -> Tensor:
-        """(rows, columns) bool: cells that carry any of the channels in any of the slots."""
+        """(slots, rows, columns) bool: cells that carry any of the channels."""
         labels = self._labels[list(slots)]
         if len(members) < len(self._channels):
             labels = labels[:, :, members]
-        return (labels > 0).any(dim=2).any(dim=0).view(self._grid.rows, self._grid.columns)
+        return (labels > 0).any(dim=2).unflatten(1, (self._grid.rows, self._grid.columns))
 
     def _known(self) -> np.ndarray:
         known = np.zeros(len(self._channels), bool)

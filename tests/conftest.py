@@ -1,9 +1,11 @@
-"""Fixtures that more than one folder of tests uses: a real private Redis, a home directory, settings for both."""
+"""Fixtures that more than one folder of tests uses: a real private Redis with a home, the real encoder, waiting."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
@@ -11,6 +13,11 @@ import redis
 from app.connection import connect
 from app.redis_server import RedisServer
 from app.settings import Settings
+
+# torch comes in with the fixtures that need it: the tests of the torch-free parts start without waiting for it.
+if TYPE_CHECKING:
+    from model.checkpoint import Checkpoint
+    from model.features import FeatureExtractor
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +54,47 @@ def home(tmp_path: Path) -> Path:
 def settings(home: Path, redis_url: str) -> Settings:
     """Settings on that home and that Redis, with waits short enough for tests."""
     return Settings(home=home, redis_url=redis_url, lease_ttl_s=2.0, heartbeat_s=0.3, resend_after_s=1.0, port=0)
+
+
+@pytest.fixture(scope="session")
+def wait_for() -> Callable[..., Any]:
+    """Waits until a condition holds and returns what it gave."""
+
+    def wait(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+        deadline = time.monotonic() + seconds
+        while not (found := condition()):
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.01)
+        return found
+
+    return wait
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small tensors on one thread: faster, and kinder to whatever else runs on this machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> Checkpoint:
+    """The packaged checkpoint."""
+    from model.catalogue import find_model
+    from model.checkpoint import load_checkpoint
+
+    return load_checkpoint(find_model("uvc-r18").path)
+
+
+@pytest.fixture(scope="session")
+def extractor(checkpoint: Checkpoint) -> FeatureExtractor:
+    """It, on the CPU in float32, so that results are the same on every machine."""
+    import torch
+
+    from model.features import FeatureExtractor
+
+    return FeatureExtractor(checkpoint, device="cpu", dtype=torch.float32)

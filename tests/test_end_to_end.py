@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,18 +78,6 @@ def submit(client: Client, clip: RenderedClip, video_id: str, keypoints: Any) ->
         return client.create_job(video_id, anchors=given, options=options, mask=mask)
 
     return create
-
-
-@pytest.fixture
-def wait_for() -> Callable[..., Any]:
-    def wait(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-        deadline = time.monotonic() + seconds
-        while not (found := condition()):
-            assert time.monotonic() < deadline, "waited in vain"
-            time.sleep(0.02)
-        return found
-
-    return wait
 
 
 @pytest.fixture

@@ -77,21 +77,21 @@ def _write(at: Resources, job: JobRecord, format_: Format, keeper: _Keeper) -> N
     record = at.videos.get(job.owner, job.video_id)
     objects, _ = build_labels(spec)
 
-    def frames() -> Iterator[Frame]:
+    def frames_from(first: int) -> Iterator[Frame]:
         try:
             media = at.store.local_path(video.media)
         except FileNotFoundError:
             detail = f"The video was deleted, and {format_.name!r} is drawn on its frames."
             raise MediaError(detail, slug="video-not-found") from None
         with open_video(media, table=table, limits=at.settings.limits, fps=info.fps) as source:
-            yield from source.frames(spec.options.start, spec.options.end, spec.options.stride)
+            yield from source.frames(first, spec.options.end, spec.options.stride)
 
     given = ExportInput(
         info=info,
         table=table,
         objects=objects,
         results=lambda: keeper.heeded(results.iter()),
-        frames=frames,
+        frames=frames_from,
         video_name=(record.name if record is not None else None) or job.video_id,
         job_id=job.id,
     )

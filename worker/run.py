@@ -73,7 +73,8 @@ def run_job(
         results: where the results go.
         files: where the checkpoint and the scratch folder go.
         extractor: the job's model, on its device.
-        on_frame: called after every frame; it may raise `Interrupted`, which ends the run and leaves the checkpoint.
+        on_frame: called after every frame, and after every chunk of frames that no pass reaches; it may raise
+            `Interrupted`, which ends the run and leaves the checkpoint.
         on_checkpoint: called after every checkpoint.
 
     Raises:
@@ -133,7 +134,8 @@ class _Run:
         for chunk in _chunks(positions, self.results.chunk_frames):
             frames = [self.frames[p] for p in _within(positions, chunk, self.results.chunk_frames)]
             self.results.write_chunk(direction, chunk, [self._decode(f, nothing, unknown) for f in frames])
-        self.done = len(positions)
+            self.done += len(frames)
+            self.on_frame(Progress(self.steps, self.steps_total, self.done, len(self.frames)))
 
     def _pass(self, direction: Direction, chunk: int | None, state: Mapping[str, np.ndarray] | None) -> None:
         """Goes through one direction's positions chunk by chunk, beginning with `chunk` (None: with the first)."""

@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 _FILE = {"schema": {"type": "string", "format": "binary"}}
 
 
+@router.head("/{job_id}/exports/{name}", include_in_schema=False)
 @router.get(
     "/{job_id}/exports/{name}",
     operation_id="get_export",

@@ -111,6 +111,7 @@ def get_video(video_id: str, service: Service, owner: Owner) -> VideoOut:
     return video_out(service.video(owner, video_id))
 
 
+@router.head("/{video_id}/frames/{n}.jpg", include_in_schema=False)
 @router.get(
     "/{video_id}/frames/{n}.jpg",
     operation_id="get_video_frame",

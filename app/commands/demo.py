@@ -25,8 +25,6 @@ from model.evaluation.metrics import boundary_f, jaccard, pck
 from model.labels import LabelObject, indexed_png
 from model.rendered import RenderedClip, render_clip, write_clip
 
-_FORMATS = ("davis", "coco", "overlay")
-
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; see `labelprop demo --help`."""

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from app.jobspec import parse_job
+from app.problems import InvalidDocument
 from model.errors import InputError, LabelError
 
 _OPTIONS = ("model", "preset", "start", "end", "stride", "direction", "working_size")
@@ -58,12 +59,14 @@ def request_of(args: argparse.Namespace) -> tuple[Document, bytes | None]:
     """The job that the arguments ask for, as the JSON of `POST /v1/jobs`, and the mask picture's bytes.
 
     Raises:
-        LabelError: `no-anchors` where no labels are given at all, `invalid-labels` for what cannot be read.
+        LabelError: `no-anchors` where no labels are given at all, `invalid-json` where a file is not JSON, which
+            `detail` names, and `invalid-labels` for what else cannot be used.
+        InputError: a file cannot be read.
         InvalidDocument: the file of `--labels` is no job, with a pointer to every fault.
     """
     spec: Document = {}
     if args.labels is not None:
-        spec = parse_job(_bytes(args.labels)).model_dump(mode="json", exclude_unset=True)
+        spec = _job(args.labels)
     given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
     if given:
         spec["options"] = {**(spec.get("options") or {}), **given}
@@ -75,6 +78,15 @@ def request_of(args: argparse.Namespace) -> tuple[Document, bytes | None]:
     if mask is None and not spec.get("anchors"):
         raise LabelError("Give labels: --mask, --box, --keypoints or --labels.", slug="no-anchors")
     return spec, mask
+
+
+def _job(path: Path) -> Document:
+    try:
+        return parse_job(_bytes(path)).model_dump(mode="json", exclude_unset=True)
+    except InvalidDocument as error:
+        if error.slug != "invalid-json":
+            raise
+        raise LabelError(f"{path}: {error.detail}", slug=error.slug) from None
 
 
 def _add_labels(spec: Document, labels: list[Document]) -> None:

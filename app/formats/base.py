@@ -21,7 +21,8 @@ class ExportInput:
         table: its frame table.
         objects: the job's objects.
         results: starts a new pass over the results that exist, in the order of frames.
-        frames: starts a new pass over the job's frames, ascending; only formats with `needs_frames` call it.
+        frames: starts a new pass over the job's frames, ascending, at the one given (frames before it may not decode);
+            only formats with `needs_frames` call it.
         video_name: what to call the video.
         job_id: the job, or None on the command line.
     """
@@ -30,7 +31,7 @@ class ExportInput:
     table: FrameTable
     objects: tuple[LabelObject, ...]
     results: Callable[[], Iterator[FrameResult]]
-    frames: Callable[[], Iterator[Frame]]
+    frames: Callable[[int], Iterator[Frame]]
     video_name: str
     job_id: str | None = None
 

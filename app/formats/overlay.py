@@ -30,12 +30,11 @@ def write(given: ExportInput, path: Path) -> None:
     Raises:
         MediaError: `no-frames` where there are no results, `frame-unreadable` where a frame does not decode.
     """
-    first = next((result.time_ms for result in given.results()), 0)
     encode_video(
         path,
         (draw(frame.image, result, given.objects) for frame, result in _paired(given)),
         fps=given.info.fps or _STILL_FPS,
-        pts_ms=_times(given.results(), first),
+        pts_ms=_times(given.results()),
         sample_aspect_ratio=given.info.sample_aspect_ratio,
     )
 
@@ -72,17 +71,16 @@ def draw(image: NDArray[np.uint8], result: FrameResult, objects: tuple[LabelObje
 
 def _paired(given: ExportInput) -> Iterator[tuple[Frame, FrameResult]]:
     """Each result with its frame; frames without a result are passed over."""
-    frames = given.frames()
+    frames: Iterator[Frame] | None = None
     for result in given.results():
-        for frame in frames:
-            if frame.index == result.frame:
-                yield frame, result
-                break
+        frames = frames or given.frames(result.frame)
+        yield next(frame for frame in frames if frame.index == result.frame), result
 
 
-def _times(results: Iterator[FrameResult], first: int) -> Iterator[int]:
-    last = -1
+def _times(results: Iterator[FrameResult]) -> Iterator[int]:
+    first, last = None, -1
     for result in results:
+        first = result.time_ms if first is None else first
         # Above 1000 frames a second two frames share a millisecond; the file needs them apart.
         last = max(result.time_ms - first, last + 1)
         yield last

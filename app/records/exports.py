@@ -25,7 +25,7 @@ class ExportState:
 
     Attributes:
         state: `queued`, `building` or `failed`.
-        send: the caller has to send the message (`app.queue.send_export`).
+        send: the caller has to send the message (`app.queue.Queue.export`).
         error: problem document of a failed build.
     """
 

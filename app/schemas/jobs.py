@@ -41,6 +41,17 @@ _OBJECTS: list[dict[str, Any]] = [
     {"id": 1, "name": "dog"},
     {"id": 2, "name": "rider", "skeleton": {"points": ["head", "hand"], "edges": [[0, 1]]}},
 ]
+_PROGRESS: dict[str, Any] = {"frames_done": 31, "frames_total": 96, "fps": 5.4, "eta_seconds": 12.0}
+_OPTIONS: dict[str, Any] = {
+    "model": "uvc-r18",
+    "model_sha256": "4f0c…",
+    "preset": "plain",
+    "start": 0,
+    "end": 96,
+    "stride": 1,
+    "direction": "both",
+    "working_size": 480,
+}
 JOB_EXAMPLE: dict[str, Any] = {
     "video_id": "v_6jN2wq0fXbE1sR4a",
     "objects": _OBJECTS,
@@ -114,9 +125,7 @@ class JobIn(Document):
 class ProgressOut(Answer):
     """How far a job is."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"frames_done": 31, "frames_total": 96, "fps": 5.4, "eta_seconds": 12.0}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_PROGRESS]})
 
     frames_done: int
     frames_total: int
@@ -147,22 +156,7 @@ class ObjectOut(Answer):
 class OptionsOut(Answer):
     """The options of a job, each resolved to a value."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "model": "uvc-r18",
-                    "model_sha256": "4f0c…",
-                    "preset": "plain",
-                    "start": 0,
-                    "end": 96,
-                    "stride": 1,
-                    "direction": "both",
-                    "working_size": 480,
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_OPTIONS]})
 
     model: str
     model_sha256: str
@@ -188,21 +182,12 @@ class JobOut(Answer):
                     "created_at": "2026-11-23T12:00:00.120Z",
                     "started_at": "2026-11-23T12:00:00.480Z",
                     "finished_at": None,
-                    "progress": {"frames_done": 31, "frames_total": 96, "fps": 5.4, "eta_seconds": 12.0},
+                    "progress": _PROGRESS,
                     "attempts": 1,
                     "cancel_requested": False,
                     "error": None,
                     "objects": [{"id": 1, "name": "dog", "colour": "#e6194b", "skeleton": None}],
-                    "options": {
-                        "model": "uvc-r18",
-                        "model_sha256": "4f0c…",
-                        "preset": "plain",
-                        "start": 0,
-                        "end": 96,
-                        "stride": 1,
-                        "direction": "both",
-                        "working_size": 480,
-                    },
+                    "options": _OPTIONS,
                     "metadata": {"task": "caller's own, returned untouched"},
                 }
             ]

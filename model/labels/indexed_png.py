@@ -73,15 +73,6 @@ def decode(data: bytes, *, size: tuple[int, int] | None = None, max_pixels: int 
         raise _bad(f"The mask is a damaged PNG and cannot be read ({error}). {_ADVICE}") from None
 
 
-def objects_of(index_map: NDArray[np.uint8]) -> tuple[tuple[int, ...], Mask | None]:
-    """The object ids in an index map, ascending, and the mask of its void pixels (None where there are none).
-
-    Where the only values are 0 and 255 the ids are (1,), and 255 is that object's value: use `split` for the masks.
-    """
-    masks, void = split(index_map)
-    return tuple(masks), void
-
-
 def split(index_map: NDArray[np.uint8]) -> tuple[dict[int, Mask], Mask | None]:
     """The mask (height, width) of every object in an index map by id, ascending, and the mask of its void pixels."""
     values = np.flatnonzero(np.bincount(index_map.reshape(-1), minlength=256)).tolist()

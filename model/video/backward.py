@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from model.errors import MediaError
 from model.video.reader import VideoSource
 from model.video.types import Frame
 
@@ -27,7 +28,7 @@ def read_backward(
 
     Raises:
         ValueError: the range does not lie within the video, or `chunk` or `stride` is not positive.
-        MediaError: as `VideoSource.frames`.
+        MediaError: `frame-unreadable`, naming the index, where a frame does not decode, after those above it.
     """
     count = source.table.frame_count
     end = count if end is None else end
@@ -42,9 +43,19 @@ def _runs(source: VideoSource, indices: range, length: int) -> Iterator[Frame]:
     last = (len(indices) - 1) // length
     for run in range(last, -1, -1):
         part = indices[run * length : (run + 1) * length]
-        frames = list(source.frames(part.start, part[-1] + 1, part.step))
+        try:
+            frames = list(source.frames(part.start, part[-1] + 1, part.step))
+        except MediaError:
+            yield from _one_by_one(source, part)
+            return
         while frames:
             yield frames.pop()
+
+
+def _one_by_one(source: VideoSource, part: range) -> Iterator[Frame]:
+    """What can be read of a damaged run: slow, but of frames that do not decode it meets the highest alone."""
+    for index in reversed(part):
+        yield source.frame(index)
 
 
 def _run_length(source: VideoSource, chunk: int) -> int:

@@ -25,14 +25,6 @@ from app.supervisor import Service, ServiceError
 ROOT = Path(__file__).parents[2]
 
 
-def _wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-    return found
-
-
 def _descendants(pid: int) -> set[int]:
     children = {
         int(child) for task in Path(f"/proc/{pid}/task").glob("*") for child in (task / "children").read_text().split()
@@ -66,14 +58,14 @@ def test_redis_is_private(service: Service) -> None:
 
 
 @pytest.mark.parametrize("name", ["api", "gpu-worker", "cpu-worker", "redis"])
-def test_what_dies_is_back_within_five_seconds(service: Service, name: str) -> None:
+def test_what_dies_is_back_within_five_seconds(service: Service, name: str, wait_for: Callable[..., Any]) -> None:
     # "Within five seconds" is when its successor has been started; it must then come to work, too.
     before = service.processes()[name]
     killed = time.monotonic()
     os.kill(before, signal.SIGKILL)
-    _wait_for(lambda: service.processes().get(name, before) != before, 5)
+    wait_for(lambda: service.processes().get(name, before) != before, 5)
     assert time.monotonic() - killed < 5
-    _wait_for(lambda: _readyz(service) == 200 and _live(service) == _workers(service))
+    wait_for(lambda: _readyz(service) == 200 and _live(service) == _workers(service))
 
 
 def _live(service: Service) -> set[int]:
@@ -92,13 +84,13 @@ def _readyz(service: Service) -> int:
         return 0
 
 
-def test_a_worker_that_falls_silent_is_started_again(tmp_path: Path) -> None:
+def test_a_worker_that_falls_silent_is_started_again(tmp_path: Path, wait_for: Callable[..., Any]) -> None:
     settings = Settings(home=tmp_path, redis_url=None, heartbeat_s=0.3, lease_ttl_s=1.0)
     with Service(settings=settings, port=0, logs=tmp_path / "logs", silence_s=2.0) as service:
         steady = service.processes()
         os.kill(steady["cpu-worker"], signal.SIGSTOP)
-        _wait_for(lambda: service.processes().get("cpu-worker", steady["cpu-worker"]) != steady["cpu-worker"], 10)
-        _wait_for(lambda: _live(service) == _workers(service))
+        wait_for(lambda: service.processes().get("cpu-worker", steady["cpu-worker"]) != steady["cpu-worker"], 10)
+        wait_for(lambda: _live(service) == _workers(service))
         assert service.processes()["gpu-worker"] == steady["gpu-worker"]
 
 
@@ -169,13 +161,13 @@ class TestCommand:
         assert not [pid for pid in family if is_alive(pid)]
 
     def test_a_killed_supervisor_takes_its_children_along(
-        self, start: Callable[[], subprocess.Popen[str]], home: Path
+        self, start: Callable[[], subprocess.Popen[str]], home: Path, wait_for: Callable[..., Any]
     ) -> None:
         process = start()
         family = _descendants(process.pid)
         process.kill()
         process.wait()
-        _wait_for(lambda: not [pid for pid in family if is_alive(pid)], 10)
+        wait_for(lambda: not [pid for pid in family if is_alive(pid)], 10)
         left = Path((home / "redis/socket-directory").read_text())
         assert left.is_dir()
         start()

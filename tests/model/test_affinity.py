@@ -173,27 +173,48 @@ def test_tiles_left_out_would_have_brought_nothing(place: tuple[int, int]) -> No
         memory.write(slot, _features(rows, columns, seed=slot))
     labels = torch.zeros(2, rows, columns)
     labels[0][place], labels[1][place] = 1.0, 0.5
-    active = (labels > 0).any(dim=0)
     query = _features(rows, columns, seed=5)
-    all_of_them, some = memory.matches(query, [[0, 1], [0, 1]], [None, active])
+    all_of_them, some = memory.matches(query, [[0, 1], [0, 1]], [None, labels > 0])
 
-    def carried(matches: list[Matches]) -> torch.Tensor:
-        values = torch.zeros(rows * columns)
-        for match in matches:
-            values[match.cells] = (match.weights * labels.flatten()[match.sources]).sum(dim=1)
-        return values
-
-    assert torch.equal(carried(some), carried(all_of_them))
-    assert carried(all_of_them).any()
+    assert torch.equal(_carried(some, labels), _carried(all_of_them, labels))
+    assert _carried(all_of_them, labels).any()
     # And most of the frame was indeed left out.
     assert sum(len(match.cells) for match in some) < rows * columns / 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("slots", "subset"), [(1, [0]), (3, [0, 1, 2]), (8, list(range(8))), (4, [3, 1])])
+def test_cells_ruled_out_would_have_brought_nothing(dtype: torch.dtype, slots: int, subset: list[int]) -> None:
+    rows, columns = 40, 56
+    # Frames that resemble each other, as a video's do: a cell's best matches are mostly around its own place.
+    still = _features(rows, columns, seed=1)
+    frames = [
+        F.normalize(still + 0.3 * _features(rows, columns, seed=2 + i), dim=-1).to(dtype) for i in range(slots + 1)
+    ]
+    memory = WindowMemory(rows, columns, CHANNELS, slots, radius=12, top_k=10, temperature=0.07, dtype=dtype)
+    labels = torch.zeros(slots, rows, columns)
+    for slot in range(slots):
+        memory.write(slot, frames[slot])
+        labels[slot, 10:18, 20 + slot : 30 + slot] = torch.rand(8, 10, generator=torch.Generator().manual_seed(slot))
+    (whole,) = memory.matches(frames[-1], [subset], [None])
+    (ruled,) = memory.matches(frames[-1], [subset], [labels[subset] > 0])
+    brought, expected = _carried(ruled, labels), _carried(whole, labels)
+    # A product with fewer columns may round its last bit differently; what is ruled out is exactly nothing.
+    torch.testing.assert_close(brought, expected, rtol=0, atol=1e-5 if dtype == torch.float32 else 0.02)
+    ruled_out = torch.ones(rows * columns, dtype=torch.bool)
+    ruled_out[torch.cat([match.cells for match in ruled])] = False
+    assert not expected[ruled_out].any()
+    assert expected.any()
+    left = sum(len(match.cells) for match in ruled)
+    tiles = sum(len(match.cells) for match in memory.matches(frames[-1], [subset] * 2, [labels[subset] > 0] * 2)[0])
+    assert left < 0.7 * tiles, "beyond whole tiles, single cells are to be left out"
 
 
 def test_each_subset_has_its_own_active_cells() -> None:
     memory = WindowMemory(24, 24, CHANNELS, 1, radius=2, top_k=3, temperature=0.07, tile=4)
     memory.write(0, _features(24, 24))
-    corner, nothing = torch.zeros(24, 24, dtype=torch.bool), torch.zeros(24, 24, dtype=torch.bool)
-    corner[0, 0] = True
+    corner, nothing = torch.zeros(1, 24, 24, dtype=torch.bool), torch.zeros(1, 24, 24, dtype=torch.bool)
+    corner[0, 0, 0] = True
     found = memory.matches(_features(24, 24, seed=1), [[0], [0], [0]], [corner, nothing, None])
     counts = [sum(len(match.cells) for match in matches) for matches in found]
     assert counts[1:] == [0, 576]
@@ -254,3 +275,11 @@ def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
     settings = {"rows": 4, "columns": 4, "channels": 8, "slots": 2, "radius": 2, "top_k": 3, "temperature": 0.07}
     with pytest.raises(InputError):
         WindowMemory(**{**settings, **wrong})  # type: ignore[arg-type]
+
+
+def _carried(matches: list[Matches], labels: torch.Tensor) -> torch.Tensor:
+    """The labels (slots, rows, columns) brought to the new frame's cells, zero for cells left out."""
+    values = torch.zeros(labels[0].numel())
+    for match in matches:
+        values[match.cells] = (match.weights * labels.flatten()[match.sources]).sum(dim=1)
+    return values

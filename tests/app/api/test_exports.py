@@ -40,6 +40,8 @@ def test_an_export_is_built_once_and_then_served(
     assert answer.headers["content-disposition"] == f'attachment; filename="{job_id}-{FORMATS[name].filename}"'
     etag = answer.headers["etag"]
     assert client.get(address, headers={"If-None-Match": etag}).status_code == 304
+    head = client.head(address)
+    assert (head.status_code, head.content, dict(head.headers)) == (200, b"", dict(answer.headers))
     part = client.get(address, headers={"Range": "bytes=10-19", "If-Range": etag})
     assert (part.status_code, part.content) == (206, bytes(range(10, 20)))
     assert part.headers["content-range"] == "bytes 10-19/200"

@@ -121,6 +121,12 @@ def test_a_frame_is_not_sent_twice(client: TestClient, upload: Callable) -> None
     assert (again.status_code, again.content) == (304, b"")
 
 
+def test_a_frames_head_is_that_of_the_whole_answer(client: TestClient, upload: Callable) -> None:
+    address = f"/v1/videos/{upload()['id']}/frames/3.jpg"
+    head = client.head(address)
+    assert (head.status_code, head.content, dict(head.headers)) == (200, b"", dict(client.get(address).headers))
+
+
 @pytest.mark.parametrize(
     ("n", "status", "slug"),
     [("12", 404, "frame-not-found"), ("-1", 404, "frame-not-found"), ("x", 422, "invalid-request"), ("9" * 5000, 422, "invalid-request")],

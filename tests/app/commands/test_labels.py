@@ -88,8 +88,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_bytes(b"\xff{")
     with pytest.raises(InputError, match="not JSON"):
         request("--keypoints", str(tmp_path / "x.json"))
-    with pytest.raises(InputError, match="Invalid JSON"):
+    with pytest.raises(InputError, match=r"x\.json: Invalid JSON") as caught:
         request("--labels", str(tmp_path / "x.json"))
+    assert caught.value.slug == "invalid-json"
     for document in ([], 7, ["a"]):
         with pytest.raises(InputError, match="must hold"):
             request("--keypoints", write(tmp_path / "k.json", document))

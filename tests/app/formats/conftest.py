@@ -34,7 +34,7 @@ def export_input(
             "table": source.table,
             "objects": clip.objects,
             "results": lambda: iter(some),
-            "frames": lambda: source.frames(),
+            "frames": lambda first: source.frames(first),
             "video_name": "clip.mp4",
             "job_id": "j_1",
         }

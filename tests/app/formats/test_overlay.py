@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from app.formats import FORMATS, find_format, overlay
 from model.errors import InputError, MediaError
 from model.labels import FrameResult, LabelObject, ObjectResult
 from model.rendered import RenderedClip
-from model.video import open_video
+from model.video import Frame, open_video
 
 
 def test_the_film_has_the_frames_at_their_times(export_input: Callable, tmp_path: Path) -> None:
@@ -33,6 +33,20 @@ def test_only_frames_with_results_are_shown_and_gaps_keep_their_time(
         distances = [np.abs(shown - clip.frame(i)).mean(axis=2)[background].mean() for i in range(12)]
         assert int(np.argmin(distances)) == 9
         assert truth.shape == shown.shape
+
+
+def test_frames_before_the_first_result_are_not_read(
+    export_input: Callable, results: list[FrameResult], tmp_path: Path, clip_file: Path
+) -> None:
+    with open_video(clip_file) as source:
+
+        def frames(first: int) -> Iterator[Frame]:
+            assert first == 5, "a frame before it may be the one that ended the job"
+            return source.frames(first)
+
+        overlay.write(export_input(results[5:8], frames=frames), tmp_path / "o.mp4")
+    with open_video(tmp_path / "o.mp4") as film:
+        assert film.info.frame_count == 3
 
 
 def test_frames_in_one_millisecond_stay_apart(

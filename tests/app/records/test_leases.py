@@ -247,7 +247,9 @@ def test_a_silent_job_that_was_to_be_cancelled_ends_cancelled(
 def test_unclaimed_jobs_are_found_until_they_are_claimed_or_sent(
     leases: Leases, make_job: Callable[..., JobRecord]
 ) -> None:
-    first, second = make_job(), make_job()
+    first = make_job()
+    time.sleep(0.01)  # of two jobs of one millisecond neither waits longer
+    second = make_job()
     assert leases.unclaimed(60) == []
     time.sleep(0.01)
     assert leases.unclaimed(0) == [("local", first.id), ("local", second.id)]

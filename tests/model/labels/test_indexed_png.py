@@ -156,24 +156,24 @@ def test_a_text_chunk_that_unpacks_to_gigabytes_is_refused() -> None:
 
 def test_only_0_and_255_are_one_object() -> None:
     values = np.array([[0, 255, 255]], np.uint8)
-    assert indexed_png.objects_of(values) == ((1,), None)
     masks, void = indexed_png.split(values)
-    assert void is None
+    assert (list(masks), void) == ([1], None)
     assert masks[1].tolist() == [[False, True, True]]
 
 
 def test_otherwise_255_is_void_and_every_other_value_an_object() -> None:
     values = np.array([[0, 255, 9, 2, 9]], np.uint8)
-    ids, void = indexed_png.objects_of(values)
-    assert ids == (2, 9)
+    masks, void = indexed_png.split(values)
+    assert list(masks) == [2, 9]
     assert void is not None
     assert void.tolist() == [[False, True, False, False, False]]
-    assert indexed_png.split(values)[0][9].tolist() == [[False, False, True, False, True]]
+    assert masks[9].tolist() == [[False, False, True, False, True]]
 
 
 def test_no_objects_and_no_void() -> None:
-    assert indexed_png.objects_of(np.zeros((2, 2), np.uint8)) == ((), None)
-    assert indexed_png.objects_of(np.full((2, 2), 254, np.uint8)) == ((254,), None)
+    assert indexed_png.split(np.zeros((2, 2), np.uint8)) == ({}, None)
+    masks, void = indexed_png.split(np.full((2, 2), 254, np.uint8))
+    assert (list(masks), void) == ([254], None)
 
 
 def test_flatten_lets_the_higher_id_win_whatever_the_order() -> None:

@@ -91,6 +91,17 @@ def write_sound(path: Path) -> Path:
     return path
 
 
+def spoil(path: Path, index: int) -> None:
+    """Overwrite the content of one packet in place."""
+    with av.open(str(path)) as container:
+        packet = [p for p in container.demux(video=0) if p.size][index]
+        body = bytes(packet)
+    data = bytearray(path.read_bytes())
+    at = data.index(body)
+    data[at : at + len(body)] = b"\xaa" * len(body)
+    path.write_bytes(data)
+
+
 @pytest.fixture(scope="session")
 def clip() -> Callable[..., Path]:
     """`write_clip`."""
@@ -121,3 +132,9 @@ def bframes_mp4(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(
         tmp_path_factory.mktemp("clips") / "b.mp4", frames=40, gop=10, options={"bf": "3", "sc_threshold": "0"}
     )
+
+
+@pytest.fixture(scope="session")
+def spoil_packet() -> Callable[[Path, int], None]:
+    """`spoil`."""
+    return spoil

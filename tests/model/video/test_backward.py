@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.video import open_video, read_backward
+from model.errors import MediaError
+from model.video import open_video, probe, read_backward
 
 Number = Callable[[np.ndarray], int]
 
@@ -33,6 +34,24 @@ def test_same_pixels_as_forwards_without_usable_timestamps(
         forwards = [frame.image for frame in source.frames()]
         for frame in read_backward(source, 0):
             np.testing.assert_array_equal(frame.image, forwards[frame.index])
+
+
+@pytest.mark.parametrize("chunk", [4, 16, 100])
+def test_a_frame_that_went_bad_is_named_after_those_above_it(
+    tmp_path: Path, clip: Callable[..., Path], number: Number, spoil_packet: Callable[[Path, int], None], chunk: int
+) -> None:
+    path = clip(tmp_path / "p.mov", codec="png", pix_fmt="rgb24", b_frames=None, frames=20)
+    _, table = probe(path)
+    for index in (9, 12):
+        spoil_packet(path, index)
+    with open_video(path, table=table) as source:
+        seen = []
+        with pytest.raises(MediaError, match="Frame 12 ") as raised:
+            seen.extend(number(frame.image) for frame in read_backward(source, 0, chunk=chunk))
+        assert raised.value.slug == "frame-unreadable"
+        assert seen == list(range(19, 12, -1))
+        # The damage does not reach frames that a stride leaves out.
+        assert [frame.index for frame in read_backward(source, 0, 20, 7, chunk=chunk)] == [14, 7, 0]
 
 
 def test_bad_ranges(bframes_mp4: Path) -> None:

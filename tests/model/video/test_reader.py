@@ -261,7 +261,7 @@ class TestPixels:
 
 class TestUnreadableFrames:
     def test_a_frame_that_went_bad_is_named_after_those_before_it(
-        self, tmp_path: Path, clip: Clip, number: Number
+        self, tmp_path: Path, clip: Clip, number: Number, spoil_packet: Callable[[Path, int], None]
     ) -> None:
         path = clip(tmp_path / "p.mov", codec="png", pix_fmt="rgb24", b_frames=None, frames=20)
         _, table = probe(path)
@@ -356,14 +356,3 @@ def remuxed(source: Path, target: Path, *, hide: set[int]) -> Path:
             copy.is_keyframe = packet.is_keyframe
             new.mux(copy)
     return target
-
-
-def spoil_packet(path: Path, index: int) -> None:
-    """Overwrite the content of one packet in place."""
-    with av.open(str(path)) as container:
-        packet = [p for p in container.demux(video=0) if p.size][index]
-        body = bytes(packet)
-    data = bytearray(path.read_bytes())
-    at = data.index(body)
-    data[at : at + len(body)] = b"\xaa" * len(body)
-    path.write_bytes(data)
