@@ -219,22 +219,22 @@ class TestAnchors:
         assert {entry.source for i in (1, 3, 5, 10) for entry in found[i].objects} == {"propagated"}
 
     def test_a_correction_replaces_what_was_propagated_before_it(
-        self, extractor: FeatureExtractor, objects_of: ObjectsOf
+        self, extractor: FeatureExtractor, objects_of: ObjectsOf, clip: RenderedClip, frames_of: FramesOf
     ) -> None:
-        # A still picture: without the correction the first label would stay for ever.
-        image = render_clip(width=96, height=64, frame_count=1).frame(0)
-        frames = [Frame(i, 0, image) for i in range(10)]
-        left, right = _mask(64, 96, slice(16, 48), slice(8, 32)), _mask(64, 96, slice(16, 48), slice(56, 80))
+        frames = frames_of(clip)[:10]
+        height, width = frames[0].image.shape[:2]
+        left = _mask(height, width, slice(16, 48), slice(8, 32))
+        right = _mask(height, width, slice(16, 48), slice(56, 80))
         anchors = [Anchor(0, (Label(1, left),)), Anchor(5, (Label(1, right),))]
         found = _propagate(extractor, frames, objects_of(1), anchors)
-        assert _iou(found[4].objects[0].mask, left) > 0.9
+        assert _iou(found[4].objects[0].mask, left) > 0.5
         # From the second anchor on both anchors count, and nothing that was propagated before it: frames 0, 5, 6 ...
-        short = [frames[0], *frames[5:]]
-        alone = _propagate(extractor, short, objects_of(1), anchors)
-        # (On a still picture every match is tied with its like in other frames; which of them counts is not fixed.)
+        alone = _propagate(extractor, [frames[0], *frames[5:]], objects_of(1), anchors)
         for whole, without in zip(found[5:], alone[1:], strict=True):
-            assert _iou(whole.objects[0].mask, without.objects[0].mask) > 0.97
+            assert _iou(whole.objects[0].mask, without.objects[0].mask) > 0.98
             assert whole.objects[0].confidence == pytest.approx(without.objects[0].confidence, abs=0.01)
+        forgotten = _propagate(extractor, frames, objects_of(1), anchors[:1])
+        assert _iou(forgotten[5].objects[0].mask, found[5].objects[0].mask) < 0.2
 
     def test_an_object_that_an_anchor_does_not_mention_goes_on(
         self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf
