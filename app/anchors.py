@@ -202,14 +202,9 @@ def _read(label: LabelIn, name: str, video: VideoSize) -> _Region:
 
 def _rle(given: RleIn | None, video: VideoSize) -> _Region:
     assert given is not None
-    height, width = given.size
-    if (height, width) != (video.height, video.width):
-        raise LabelError(
-            f"The mask is {width} x {height} pixels, the frame is {video.width} x {video.height}."
-            " Send a mask of the frame's size; `size` is [height, width].",
-            slug="mask-size-mismatch",
-        )
-    return _Region(rle.decode({"size": [height, width], "counts": given.counts}))
+    document = {"size": list(given.size), "counts": given.counts}
+    size = (video.width, video.height)
+    return _Region(rle.decode(document, size=size, max_pixels=video.width * video.height))
 
 
 def _png(text: str, object_id: int, video: VideoSize) -> _Region:

@@ -301,6 +301,15 @@ def test_a_picture_that_marks_nothing_or_has_another_size(picture: np.ndarray, s
     assert (caught.value.slug, caught.value.pointer) == (slug, "/mask")
 
 
+def test_frames_above_the_usual_cap_can_be_labelled_where_the_operator_raised_it() -> None:
+    large: Any = SimpleNamespace(width=4200, height=2400, frame_count=N)
+    picture = np.zeros((2400, 4200), np.uint8)
+    picture[5:9, 5:9] = 1
+    spec = resolve(with_mask(parse_job("{}"), indexed_png.encode(picture), large), large)
+    ((label,),) = (anchor.labels for anchor in build_labels(spec)[1])
+    assert np.array_equal(label.mask, picture == 1)
+
+
 def test_a_picture_joins_the_keypoints_of_the_jobs_first_frame() -> None:
     picture = np.zeros((H, W), np.uint8)
     picture[:4], picture[4:8] = 1, 2
