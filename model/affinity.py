@@ -22,7 +22,7 @@ from model.errors import InputError
 # Ruling cells out costs a part of what matching them costs; with more of the window than this it does not pay.
 _WORTH_RULING_OUT = 0.4
 # How many candidates one maximum stands for, in the stages of top-k.
-_GROUP = 8
+_GROUPED = 8
 # In how many of the latest slots a cell's rivals are looked for.
 _NEAR_SLOTS = 4
 # Two similarities this close may come in another order when a product of another shape computes them (bfloat16 has
@@ -198,18 +198,22 @@ class WindowMemory:
             return self._every  # void cells would need masks of their own; they are rare
         top, left, per_row = row * self.tile, column * self.tile, self._span // self._run
         window = active[:, top : top + self._span, left : left + self._span].unflatten(2, (per_row, self._run))
-        held, rows, places = window.any(dim=3).nonzero().unbind(1)  # runs with cells that matter
+        matter = window.any(dim=3)
+        held, rows, places = matter.nonzero().unbind(1)  # slot, row and place in it of runs with cells that matter
         near = self._near_runs(tuple(slots[-_NEAR_SLOTS:]))
-        if len(held) > _WORTH_RULING_OUT * window[..., 0].numel() or len(near) * self._run < self.top_k:
+        if len(held) > _WORTH_RULING_OUT * matter.numel() or len(near) * self._run < self.top_k:
             return self._every
+        # Plain index_select: of the ways to gather, it alone copies whole runs at the memory's speed.
         runs = self._keys[column, top : top + self._span].view(-1, self._run, query.shape[-1])
-        mask = self._mask(row, column).view(self._span, per_row, self._run, query.shape[0])
+        mask = self._mask(row, column).view(self._span * per_row, self._run, query.shape[0])
         of_slots = torch.tensor(slots, device=query.device)
-        here = mask[rows, places].masked_fill_(~window[held, rows, places][:, :, None], -math.inf)
-        here += self._against(query, runs[(rows * self.slots + of_slots[held]) * per_row + places])
+        here = mask.index_select(0, rows * per_row + places)
+        here += self._against(query, runs.index_select(0, (rows * self.slots + of_slots[held]) * per_row + places))
+        indifferent = torch.zeros(window.shape, dtype=here.dtype, device=here.device).masked_fill_(~window, -math.inf)
+        here += indifferent.flatten(0, 2).index_select(0, (held * self._span + rows) * per_row + places)[:, :, None]
         bound = here.flatten(0, 1).amax(dim=0).float()
-        around = mask[near // per_row // self.slots, near % per_row]
-        around += self._against(query, runs[near])
+        around = mask.index_select(0, near // (per_row * self.slots) * per_row + near % per_row)
+        around += self._against(query, runs.index_select(0, near))
         rival = _top_k(around.flatten(0, 1), self.top_k)[0][:, -1]
         # The margin covers that products of another shape may round the last bit differently.
         return ((bound > -math.inf) & (bound + _ROUNDING >= rival)).nonzero()[:, 0]
@@ -315,14 +319,16 @@ def _top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k highest of every column of (n, cells): values (cells, k) float32, highest first, and their rows (cells, k).
 
     Exact, and in stages: the k highest are among the members of the k groups with the highest maxima, and these are
-    found in the same way. Maxima of neighbouring rows cost little; sorting through all n would cost most of the frame.
+    found in the same way. Maxima cost little; sorting through all n would cost most of the frame.
     """
-    if len(scores) % _GROUP or len(scores) < 4 * k * _GROUP:
+    count = len(scores) // _GROUPED
+    if len(scores) % _GROUPED or count < 4 * k:
         best = scores.T.float().topk(min(k, len(scores)), dim=1)
         return best.values, best.indices
-    groups = scores.view(-1, _GROUP, scores.shape[1])
-    _, chosen = _top_k(groups.amax(dim=1), k)
+    # A group is every count-th row: the maximum then runs over whole matrices.
+    groups = scores.view(_GROUPED, count, -1)
+    _, chosen = _top_k(groups.amax(dim=0), k)
     column = torch.arange(scores.shape[1], device=scores.device)[:, None]
-    members = groups[chosen, :, column].flatten(1).float()
+    members = groups[:, chosen, column].permute(1, 0, 2).flatten(1).float()  # (cells, _GROUPED * k)
     best = members.topk(k, dim=1)
-    return best.values, torch.gather(chosen, 1, best.indices // _GROUP) * _GROUP + best.indices % _GROUP
+    return best.values, best.indices // k * count + torch.gather(chosen, 1, best.indices % k)

@@ -23,10 +23,10 @@ from model.video import Frame
 def encode_ahead(
     extractor: FeatureExtractor, grid: Grid, frames: Iterable[Frame], *, workers: int | None = None
 ) -> Generator[tuple[Frame, Tensor]]:
-    """Yields (frame, features) in order, encoding up to `workers` frames ahead.
+    """Yields (frame, features) in order, encoding up to twice `workers` frames ahead.
 
-    The frames must be at hand without waiting (a file rather than a camera): up to `workers` + 1 frames are read before
-    the first is yielded, and no more than that many are in memory at a time.
+    The frames must be at hand without waiting (a file rather than a camera): that many and one more are read before the
+    first is yielded, and no more are in memory at a time.
 
     Args:
         workers: threads that encode; None takes one per two cores, at least two. 0 encodes in the caller's thread.
@@ -41,6 +41,7 @@ def encode_ahead(
             yield frame, extractor(frame.image, grid)
         return
     threads = max(1, torch.get_num_threads() // workers)
+    ahead = 2 * workers  # so that an encoder does not wait while one frame takes longer to match
     with ThreadPoolExecutor(workers, "encode", torch.set_num_threads, (threads,)) as pool:
         waiting: deque[tuple[Frame, Future[Tensor]]] = deque()
         unreadable: InputError | None = None
@@ -48,7 +49,7 @@ def encode_ahead(
             try:
                 for frame in frames:
                     waiting.append((frame, pool.submit(extractor, frame.image, grid)))
-                    if len(waiting) > workers:
+                    if len(waiting) > ahead:
                         ready, features = waiting.popleft()
                         yield ready, features.result()
             except InputError as error:
