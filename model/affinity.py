@@ -127,6 +127,11 @@ class WindowMemory:
         self._window = self._circle().to(device)
         self._scores = torch.empty(self._span * slots * self._span * tile * tile, dtype=dtype, device=device)
         self._every = torch.arange(tile * tile, device=device)
+        # Flat indices, relative to the tile's first cell: of its cells, and of its candidates as scores lie.
+        around = torch.arange(self._span, device=device) - radius
+        self._query = self._every // tile * columns + self._every % tile
+        slot = torch.arange(slots, device=device)[:, None] * rows
+        self._source = ((around[:, None, None] + slot) * columns + around).reshape(-1)
         self._near: dict[tuple[int, ...], Tensor] = {}
         self._border_masks: dict[tuple[int, int], Tensor] = {}
 
@@ -256,27 +261,23 @@ class WindowMemory:
         return scores
 
     def _select(self, scores: Tensor, slots: Sequence[int], picked: Tensor, row: int, column: int) -> Matches:
-        span, all_slots, _, cells = scores.shape
+        _, all_slots, _, cells = scores.shape
         if len(slots) < all_slots:
             outside = torch.ones(all_slots, dtype=torch.bool, device=scores.device)
             outside[list(slots)] = False
             scores = scores.masked_fill(outside[:, None, None], -math.inf)
         values, place = _top_k(scores.view(-1, cells), self.top_k)
         # Where nothing was a candidate the place may lie outside of the frame; the weight there is 0.
-        source_row = (place // (all_slots * span) + (row * self.tile - self.radius)).clamp(0, self.rows - 1)
-        source_column = (place % span + (column * self.tile - self.radius)).clamp(0, self.columns - 1)
-        sources = (place // span % all_slots * self.rows + source_row) * self.columns + source_column
-        return self._inside(picked, row, column, _weights(values, self.temperature), sources)
-
-    def _inside(self, picked: Tensor, row: int, column: int, weights: Tensor, sources: Tensor) -> Matches:
-        """Drops the cells that lie beyond the frame's last row or column."""
-        y = row * self.tile + picked // self.tile
-        x = column * self.tile + picked % self.tile
-        cells = y * self.columns + x
+        corner = row * self.tile * self.columns + column * self.tile
+        sources = self._source.index_select(0, place.view(-1)).view_as(place).add_(corner)
+        sources.clamp_(0, all_slots * self.rows * self.columns - 1)
+        weights, query = _weights(values, self.temperature), self._query.index_select(0, picked).add_(corner)
         if (row + 1) * self.tile > self.rows or (column + 1) * self.tile > self.columns:
-            inside = (y < self.rows) & (x < self.columns)
-            cells, weights, sources = cells[inside], weights[inside], sources[inside]
-        return Matches(cells, weights, sources)
+            inside = (row * self.tile + picked // self.tile < self.rows) & (
+                column * self.tile + picked % self.tile < self.columns
+            )
+            query, weights, sources = query[inside], weights[inside], sources[inside]
+        return Matches(query, weights, sources)
 
     def _pad(self, cells: Tensor) -> Tensor:
         padded = cells.new_zeros(len(cells), *self._padded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from model.catalogue import find_model
 from model.checkpoint import load_checkpoint
 from model.errors import ModelError
 from model.features import FeatureExtractor
+
+# Of glibc's mallopt(3).
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 class WarmModels:
@@ -46,11 +50,28 @@ class WarmModels:
         return extractor
 
 
-def use_threads(count: int) -> None:
-    """Sets how many threads the model takes in this process; 0 shares the cores between encoding and matching.
+def prepare_process(threads: int) -> None:
+    """Sets this process up for the model on the CPU; called once, before the model is loaded.
 
     Frames are encoded in threads of their own, beside the matching in the caller's thread (`model.lookahead`), so each
     side takes half of the cores. Results do not depend on the number.
+
+    Args:
+        threads: how many threads the model takes; 0 shares the cores between encoding and matching.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(count or max(1, cores // 2))
+    torch.set_num_threads(threads or max(1, cores // 2))
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Lets glibc keep what a frame frees for the next frame, which needs the same again.
+
+    Otherwise every layer's output is handed back to the kernel and its pages are faulted in anew, frame by frame.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the most that glibc allows
+    mallopt(_M_TRIM_THRESHOLD, 1 << 30)

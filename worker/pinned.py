@@ -64,7 +64,7 @@ def _keep_facts(at: Resources, running: Attempt) -> VideoInfo:
 
 @lru_cache(maxsize=1)
 def _models(home: Path, device: str, threads: int) -> WarmModels:
-    from worker.models import WarmModels, use_threads
+    from worker.models import WarmModels, prepare_process
 
-    use_threads(threads)
+    prepare_process(threads)
     return WarmModels(home, device)

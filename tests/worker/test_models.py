@@ -10,7 +10,7 @@ import torch
 
 from model.catalogue import find_model
 from model.errors import ModelError
-from worker.models import WarmModels, use_threads
+from worker.models import WarmModels, prepare_process
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,7 @@ def test_a_device_that_is_not_there_is_refused(home: Path) -> None:
 
 
 def test_threads_are_as_many_as_asked_or_half_of_the_cores() -> None:
-    use_threads(3)
+    prepare_process(3)
     assert torch.get_num_threads() == 3
-    use_threads(0)
+    prepare_process(0)
     assert torch.get_num_threads() == max(1, len(os.sched_getaffinity(0)) // 2)

@@ -36,7 +36,7 @@ from model.presets import find_preset
 from model.propagator import Propagator, SoftMaps
 from model.rendered import render_clip, write_clip
 from model.video import VideoSource, open_video
-from worker.models import WarmModels, use_threads
+from worker.models import WarmModels, prepare_process
 from worker.run import run_job
 
 _WARM_UP = 3
@@ -72,7 +72,7 @@ class _Bench:
 
     def run(self) -> dict[str, Any]:
         self.extractor(next(self.source.frames(0, 1)).image, self.channels.grid)  # loading is not what is timed
-        use_threads(self.args.threads)
+        prepare_process(self.args.threads)
         whole = self._whole()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         torch.set_num_threads(self.args.threads or _cores())

@@ -25,7 +25,7 @@ from model.errors import InputError, MediaError
 from model.features import FeatureExtractor
 from model.labels import FrameResult
 from model.video import Frame, VideoSource, open_video
-from worker.models import WarmModels, use_threads
+from worker.models import WarmModels, prepare_process
 from worker.run import Progress, run_job
 
 _DESCRIPTION = """Carries labels through a video, or a folder or zip of images, in this process.
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     with open_video(args.video, limits=settings().limits) as source:
         job_in = parse_job(json.dumps(request))
         spec = resolve(job_in if mask is None else with_mask(job_in, mask, source.info), source.info, home=home)
-        use_threads(args.threads)
+        prepare_process(args.threads)
         extractor = WarmModels(home, args.device).get(spec.options.model, spec.options.model_sha256)
         args.out.mkdir(parents=True, exist_ok=True)
         # Beside the output, so that what is large stays on the disk that was chosen for it.
