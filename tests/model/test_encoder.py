@@ -93,3 +93,16 @@ def test_the_packaged_encoder_folded_equals_itself_unfolded(checkpoint: Checkpoi
         expected = F.normalize(checkpoint.encoder(x), dim=1)
         found = F.normalize(fold_batch_norm(checkpoint.encoder)(x), dim=1)
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (80, 48), (160, 24), (168, 32), (328, 16)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_stem_in_bands_is_the_stem(size: tuple[int, int], dtype: torch.dtype) -> None:
+    torch.manual_seed(3)
+    encoder = Encoder().eval().to(dtype)
+    x = torch.randn(2, 3, *size, dtype=dtype)
+    with torch.no_grad():
+        banded = encoder._stem(x)
+    with torch.enable_grad():
+        whole = encoder._stem(x)
+    assert torch.equal(banded, whole.detach())
