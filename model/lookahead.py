@@ -6,7 +6,6 @@ with every small operation split over all cores. The result does not depend on i
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from model.cores import available_cores
 from model.errors import InputError
 from model.features import FeatureExtractor
 from model.geometry import Grid
@@ -35,7 +35,7 @@ def encode_ahead(
         InputError: where reading `frames` raises one, after all frames before it have been yielded.
     """
     if workers is None:
-        workers = 0 if extractor.device.type != "cpu" or _cores() < 2 else max(2, _cores() // 2)
+        workers = 0 if extractor.device.type != "cpu" or available_cores() < 2 else max(2, available_cores() // 2)
     if workers == 0:
         for frame in frames:
             yield frame, extractor(frame.image, grid)
@@ -62,7 +62,3 @@ def encode_ahead(
         finally:
             for _, future in waiting:
                 future.cancel()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -64,16 +64,12 @@ class Propagator:
         extractor: the encoder on its device.
         channels: what is carried.
         preset: every setting of the computation.
-        anchors_ahead: how many anchors the frames will meet; memory is laid out for as many, up to the preset's limit.
     """
 
-    def __init__(
-        self, extractor: FeatureExtractor, channels: ChannelSet, preset: Preset, *, anchors_ahead: int | None = None
-    ) -> None:
+    def __init__(self, extractor: FeatureExtractor, channels: ChannelSet, preset: Preset) -> None:
         self._extractor, self._channels, self._preset = extractor, channels, preset
         self._grid = channels.grid
-        anchors = len(channels.anchors) if anchors_ahead is None else anchors_ahead
-        slots = max(1, min(anchors, preset.anchor_frames)) + preset.recent_frames
+        slots = max(1, min(len(channels.anchors), preset.anchor_frames)) + preset.recent_frames
         device = extractor.device
         self._memory = WindowMemory(
             self._grid.rows,
@@ -181,17 +177,14 @@ class Propagator:
         groups = self._groups()
         if not groups:
             return values
-        every = list(groups.values())
-        subsets = list(groups)
         active = [self._active(slots, members) for slots, members in groups.items()]
-        for matches, slots, members in zip(
-            self._memory.matches(features, subsets, active), subsets, every, strict=True
-        ):
+        found = self._memory.matches(features, list(groups), active)
+        for matches, members in zip(found, groups.values(), strict=True):
             if matches:
-                self._transfer(values, matches, list(slots), members)
+                self._transfer(values, matches, members)
         return values
 
-    def _transfer(self, values: Tensor, matches: list[Matches], slots: list[int], members: list[int]) -> None:
+    def _transfer(self, values: Tensor, matches: list[Matches], members: list[int]) -> None:
         cells = torch.cat([match.cells for match in matches])
         weights = torch.cat([match.weights for match in matches])
         sources = torch.cat([match.sources for match in matches])

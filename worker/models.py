@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from pathlib import Path
 
 import torch
 
 from model.catalogue import find_model
 from model.checkpoint import load_checkpoint
+from model.cores import available_cores
 from model.errors import ModelError
 from model.features import FeatureExtractor
 
@@ -59,8 +59,7 @@ def prepare_process(threads: int) -> None:
     Args:
         threads: how many threads the model takes; 0 shares the cores between encoding and matching.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(threads or max(1, cores // 2))
+    torch.set_num_threads(threads or max(1, available_cores() // 2))
     _keep_freed_memory()
 
 

@@ -6,7 +6,6 @@ containers of `CONTAINERS` are ever opened, by the `file` protocol alone, whatev
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +19,7 @@ from av.stream import Discard, Disposition
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from model.cores import available_cores
 from model.errors import MediaError
 from model.video.limits import Limits
 from model.video.orientation import Orientation
@@ -107,7 +107,7 @@ class Media:
             _check_pixels(self.codec.width, self.codec.height, limits)
             self.codec.options = {"max_pixels": _decoder_pixels(limits)}
             self.codec.thread_type = ThreadType.SLICE if exact else ThreadType.AUTO
-            self.codec.thread_count = min(_MAX_THREADS, _cpu_count())
+            self.codec.thread_count = min(_MAX_THREADS, available_cores())
         except BaseException:
             self.container.close()
             raise
@@ -229,11 +229,6 @@ class Media:
                 f"The frame size of {self.path.name} changes from {old} to {new}. Cut or scale it to one size.",
                 slug="frame-size-changed",
             )
-
-
-def _cpu_count() -> int:
-    # Not on every platform, but where it is, it knows what a container may use.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def damaged(path: Path, what: str) -> MediaError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import tempfile
 import time
@@ -28,12 +27,13 @@ from app.settings import settings
 from app.storage import LocalStore
 from model.affinity import dense_matches
 from model.channels import ChannelSet
+from model.cores import available_cores
 from model.decoding import decode
 from model.features import FeatureExtractor
 from model.geometry import Grid
 from model.labels import indexed_png
 from model.presets import find_preset
-from model.propagator import Propagator, SoftMaps
+from model.propagator import Propagator
 from model.rendered import render_clip, write_clip
 from model.video import VideoSource, open_video
 from worker.models import WarmModels, prepare_process
@@ -75,15 +75,16 @@ class _Bench:
         prepare_process(self.args.threads)
         whole = self._whole()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        torch.set_num_threads(self.args.threads or _cores())
+        torch.set_num_threads(self.args.threads or available_cores())
         stages = self._stages()
         dense = self._dense() if self.args.reference_frames else None
+        precision = str(self.extractor.dtype).removeprefix("torch.")
         return {
             "video": f"{self.spec.video.width} x {self.spec.video.height}, {len(self.frames)} frames",
             "objects": len(self.channels.objects),
             "preset": self.preset.name,
             "model": self.spec.options.model,
-            "device": f"{self.extractor.device}, {str(self.extractor.dtype).removeprefix('torch.')}, {_cores()} cores",
+            "device": f"{self.extractor.device}, {precision}, {available_cores()} cores",
             "torch": torch.__version__,
             "whole_fps": len(self.frames) / whole,
             "peak_memory_mib": peak,
@@ -137,8 +138,8 @@ class _Bench:
             with watch("affinity", count=True):
                 values = self._dense_step(query, torch.stack(features), labels)
             with watch("upsample", count=True):
-                soft = SoftMaps(frame.index, values.T.reshape(given.shape).cpu(), np.ones(len(self.channels), bool))
-                decode(self.channels, frame.index, frame.time_ms, soft.values, soft.known)
+                known = np.ones(len(self.channels), bool)
+                decode(self.channels, frame.index, frame.time_ms, values.T.reshape(given.shape).cpu(), known)
             features = [features[0], *features[2:], query]
         return watch.milliseconds()
 
@@ -209,7 +210,3 @@ def _print(report: dict[str, Any]) -> None:
         print(f"dense reference:        {1000 / sum(dense.values()):.2f} frames a second")
         print(f"ratio:                  {report['whole_vs_dense']:.1f}")
     print(f"peak memory:            {report['peak_memory_mib']:.0f} MiB")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
