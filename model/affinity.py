@@ -46,6 +46,14 @@ class Matches:
     sources: Tensor
 
 
+def similarity(query: Tensor, memory: Tensor) -> Tensor:
+    """Dot products of every cell with every other: (..., n, C) and (..., m, C) to (..., n, m).
+
+    Cosines where both are L2-normalised. Training stands on the same definition (`model.training.transport`).
+    """
+    return query @ memory.mT
+
+
 def dense_matches(
     query: Tensor,
     memory: Tensor,
@@ -71,7 +79,7 @@ def dense_matches(
     flat = query.reshape(cells, channels)
     scores = []
     for slot, frame in enumerate(memory):
-        score = flat @ frame.reshape(cells, channels).T
+        score = similarity(flat, frame.reshape(cells, channels))
         score = score.masked_fill(far, -math.inf)
         if valid is not None:
             score = score.masked_fill(~valid[slot].reshape(1, cells), -math.inf)

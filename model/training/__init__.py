@@ -1,0 +1,1 @@
+"""Joint self-supervised training: one affinity, learned from unlabelled video."""
