@@ -88,6 +88,7 @@ def window(size: tuple[int, int], radius: float, *, device: torch.device | None 
 
 
 def rows(features: Tensor, normalise: bool = True) -> Tensor:
-    """(B, C, h, w) to (B, h * w, C), of length 1 each where normalised."""
-    flat = features.flatten(2).mT
+    """(B, C, h, w) or (B, C, N) to (B, N, C), of length 1 each where normalised."""
+    # Channels-last maps lie in memory as wanted, and are not copied.
+    flat = features.mT if features.dim() == 3 else features.permute(0, 2, 3, 1).flatten(1, 2)
     return F.normalize(flat.float(), dim=2) if normalise else flat
