@@ -13,6 +13,8 @@ from model.checkpoint import Checkpoint
 from model.encoder import CHANNELS, fold_batch_norm
 from model.errors import ModelError
 from model.geometry import Grid
+from model.winograd import available as winograd_available
+from model.winograd import use_winograd
 
 
 class FeatureExtractor:
@@ -35,7 +37,11 @@ class FeatureExtractor:
         encoder = fold_batch_norm(checkpoint.encoder)
         _fold_normalisation(encoder.conv1, checkpoint)
         encoder = encoder.to(device=self.device, dtype=self.dtype)
-        self._encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._format = torch.channels_last
+        if self.device.type == "cpu" and self.dtype == torch.float32 and winograd_available():
+            use_winograd(encoder)
+            self._format = torch.contiguous_format
+        self._encoder = encoder.to(memory_format=self._format)  # type: ignore[call-overload]
 
     @property
     def channels(self) -> int:
@@ -46,7 +52,7 @@ class FeatureExtractor:
     def __call__(self, image: np.ndarray, grid: Grid) -> Tensor:
         """(H, W, 3) uint8 RGB to (rows, columns, 256) features of length 1, in this extractor's dtype."""
         pixels = torch.from_numpy(image).to(self.device)
-        x = grid.image(pixels, self.dtype).contiguous(memory_format=torch.channels_last)
+        x = grid.image(pixels, self.dtype).contiguous(memory_format=self._format)
         x = self._encoder(x)
         return F.normalize(x[0].permute(1, 2, 0).float(), dim=-1).to(self.dtype)
 
