@@ -23,7 +23,7 @@ def random_crops(
     sizes: Tensor,
     *,
     size: int,
-    zoom: tuple[float, float] = (0.5, 1.0),
+    zoom: tuple[float | Tensor, float | Tensor] = (0.5, 1.0),
     rotation_degrees: float = 0.0,
     shear: float = 0.0,
     aspect: float = 1.0,
@@ -37,8 +37,9 @@ def random_crops(
     Args:
         sizes: (B, 2) integers, height and width of the source frames in pixels.
         size: side of the crop in pixels.
-        zoom: least and greatest number of output pixels per source pixel, drawn evenly in its logarithm. Rotation,
-            shear and aspect change no area, so this is the scale whatever else is drawn.
+        zoom: least and greatest number of output pixels per source pixel, drawn evenly in its logarithm; (B,) tensors
+            give each frame limits of its own. Rotation, shear and aspect change no area, so this is the scale whatever
+            else is drawn.
         rotation_degrees: greatest rotation to either side.
         shear: greatest shear to either side, in pixels across per pixel down.
         aspect: greatest ratio of the two axes' scales.
@@ -54,7 +55,8 @@ def random_crops(
     device = sizes.device if generator is None else generator.device
     draws = torch.rand(7, len(sizes), generator=generator, device=device).to(sizes.device)
     signed = draws * 2 - 1
-    scale = torch.exp(math.log(zoom[0]) + draws[0] * math.log(zoom[1] / zoom[0]))
+    least, most = (torch.as_tensor(limit, device=draws.device).log() for limit in zoom)
+    scale = torch.exp(least + draws[0] * (most - least))
     angle = signed[1] * math.radians(rotation_degrees)
     stretch = torch.exp(signed[2] * (math.log(aspect) / 2))
     mirror = torch.where(draws[3] < flip, -1.0, 1.0)
@@ -73,6 +75,18 @@ def random_crops(
         centre = near[:, :, 2] + reach * (near[:, :, :2] * signed[5:7].T[:, None]).sum(dim=2)
         centre = centre.maximum(low).minimum(high)
     return torch.stack([torch.stack([xx, xy, centre[:, 0]], dim=1), torch.stack([yx, yy, centre[:, 1]], dim=1)], dim=1)
+
+
+def zoom_of(theta: Tensor, size: int) -> Tensor:
+    """(B, 2, 3) maps of crops of `size` pixels to (B,): output pixels per source pixel, as `random_crops` draws it."""
+    area = theta[:, 0, 0] * theta[:, 1, 1] - theta[:, 0, 1] * theta[:, 1, 0]
+    return size / 2 / area.abs().sqrt()
+
+
+def mirror(theta: Tensor, chosen: Tensor) -> Tensor:
+    """The crops seen in a mirror, left and right exchanged, where (B,) bool `chosen` says so."""
+    sign = torch.where(chosen, -1.0, 1.0).to(theta.device)
+    return torch.cat([theta[:, :, :1] * sign[:, None, None], theta[:, :, 1:]], dim=2)
 
 
 def correspondence(theta1: Tensor, theta2: Tensor, size: int, stride: int = STRIDE) -> tuple[Tensor, Tensor]:
