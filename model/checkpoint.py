@@ -1,7 +1,7 @@
 """Checkpoints: safetensors files whose metadata header says how to use them.
 
 What inference needs is one file: the encoder's parameters under torchvision's names, and in the header `name`,
-`architecture`, `mean` and `std` of the input, `stride`, `dim`, `temperature`, `padding`, `normalise`, `trained`.
+`architecture`, `input` with its `mean` and `std`, `stride`, `dim`, `temperature`, `padding`, `normalise`, `trained`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from model.encoder import CHANNELS, STRIDE, Encoder
 from model.errors import ModelError
 
 ARCHITECTURE = "resnet18-layer3"
+COLOUR = "RGB in [0,1]"
+LIGHTNESS = "Lab lightness in [0,1], three times"  # the paper's colour-blind input
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Checkpoint:
         encoder: in evaluation mode, float32, on the CPU.
         mean, std: of the input normalisation, for RGB in 0..1.
         temperature: the softmax temperature it was trained with.
+        lightness: whether it sees Lab's L (`training.augment.lightness`) instead of colours.
         metadata: the whole header.
     """
 
@@ -35,6 +38,7 @@ class Checkpoint:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     temperature: float
+    lightness: bool = False
     metadata: dict[str, str] = field(default_factory=dict)
 
 
@@ -55,6 +59,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise ModelError(
             f"{path.name} is {found}; this version runs {ARCHITECTURE} with stride {STRIDE}.", slug="bad-model"
         )
+    shown = metadata.get("input", COLOUR)
+    if shown not in (COLOUR, LIGHTNESS):
+        raise ModelError(f"{path.name} wants an input that this version does not know: {shown}.", slug="bad-model")
     encoder = Encoder()
     try:
         encoder.load_state_dict({name: _plain(tensor) for name, tensor in state.items()})
@@ -68,17 +75,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
         mean=mean,
         std=std,
         temperature=temperature,
+        lightness=shown == LIGHTNESS,
         metadata=metadata,
     )
 
 
-def save_checkpoint(path: Path, encoder: Encoder, *, name: str, trained: str, temperature: float = 0.07) -> None:
+def save_checkpoint(
+    path: Path, encoder: Encoder, *, name: str, trained: str, temperature: float = 0.07, lightness: bool = False
+) -> None:
     """Writes what inference needs of `encoder`, in half precision, to `path` (a `.safetensors` file).
 
     Args:
         name: what the header calls the model.
         trained: one line on data, recipe and time, for whoever finds the file.
         temperature: of the softmax it was trained with.
+        lightness: whether it was shown Lab's L instead of colours.
     """
     state = {key: t.half() if t.is_floating_point() else t for key, t in encoder.state_dict().items()}
     metadata = {
@@ -87,7 +98,7 @@ def save_checkpoint(path: Path, encoder: Encoder, *, name: str, trained: str, te
         "stride": str(STRIDE),
         "dim": str(CHANNELS),
         "padding": "reflect",
-        "input": "RGB in [0,1]",
+        "input": LIGHTNESS if lightness else COLOUR,
         "mean": "0.485,0.456,0.406",
         "std": "0.229,0.224,0.225",
         "normalise": "l2",

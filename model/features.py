@@ -13,6 +13,7 @@ from model.checkpoint import Checkpoint
 from model.encoder import CHANNELS, fold_batch_norm
 from model.errors import ModelError
 from model.geometry import Grid
+from model.training.augment import lightness
 from model.winograd import available as winograd_available
 from model.winograd import use_winograd
 
@@ -52,7 +53,11 @@ class FeatureExtractor:
     def __call__(self, image: np.ndarray, grid: Grid) -> Tensor:
         """(H, W, 3) uint8 RGB to (rows, columns, 256) features of length 1, in this extractor's dtype."""
         pixels = torch.from_numpy(image).to(self.device)
-        x = grid.image(pixels, self.dtype).contiguous(memory_format=self._format)
+        if self.checkpoint.lightness:
+            x = (lightness(grid.image(pixels) / 255) * 255).to(self.dtype)
+        else:
+            x = grid.image(pixels, self.dtype)
+        x = x.contiguous(memory_format=self._format)
         x = self._encoder(x)
         return F.normalize(x[0].permute(1, 2, 0).float(), dim=-1).to(self.dtype)
 

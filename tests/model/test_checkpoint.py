@@ -95,3 +95,19 @@ def test_parameters_that_do_not_fit_are_refused(tmp_path: Path, fault: str) -> N
     save_file(state, tmp_path / "odd.safetensors", HEADER)
     with pytest.raises(ModelError, match="does not fit the encoder"):
         load_checkpoint(tmp_path / "odd.safetensors")
+
+
+@pytest.mark.parametrize("lightness", [False, True])
+def test_the_header_says_which_input_it_wants(tmp_path: Path, lightness: bool) -> None:
+    path = tmp_path / "seen.safetensors"
+    save_checkpoint(path, Encoder(), name="seen", trained="not", lightness=lightness)
+    assert load_checkpoint(path).lightness is lightness
+
+
+def test_an_input_that_is_not_known_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "seen.safetensors"
+    monkeypatch.setattr("model.checkpoint.COLOUR", "infrared")
+    save_checkpoint(path, Encoder(), name="seen", trained="not")
+    monkeypatch.undo()
+    with pytest.raises(ModelError, match="infrared"):
+        load_checkpoint(path)

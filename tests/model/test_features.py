@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from model.errors import ModelError
 from model.features import FeatureExtractor, choose_device, native_dtype
 from model.geometry import Grid
 from model.rendered import RenderedClip, render_clip
+from model.training.augment import lightness
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -114,3 +116,15 @@ def test_bfloat16_where_the_processor_multiplies_it(
 def test_float32_where_the_processor_does_not_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "Path", lambda _: tmp_path / "missing")
     assert native_dtype(torch.device("cpu")) == torch.float32
+
+
+def test_a_colour_blind_checkpoint_sees_lightness_alone(checkpoint: Checkpoint, clip: RenderedClip) -> None:
+    grid = Grid.fit(64, 48, 480)
+    image = clip.frame(3)
+    blind = FeatureExtractor(replace(checkpoint, lightness=True), device="cpu", dtype=torch.float32)
+    seen = lightness(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)[0].permute(1, 2, 0) * 255
+    grey = np.round(seen.numpy()).astype(np.uint8)
+    colour = FeatureExtractor(checkpoint, device="cpu", dtype=torch.float32)
+    similarity = (blind(image, grid) * colour(grey, grid)).sum(dim=-1)
+    assert float(similarity.min()) > 0.999  # but for the rounding to bytes
+    assert float((blind(image, grid) * colour(image, grid)).sum(dim=-1).mean()) < 0.999
