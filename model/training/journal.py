@@ -128,7 +128,7 @@ def _parse(path: Path) -> list[tuple[Entry, int]]:
 def _to_json(entry: Entry) -> dict[str, Any]:
     return {
         "step": entry.step,
-        "minutes": _stored(entry.minutes, 3),
+        "minutes": _stored(entry.minutes, 5),
         "phase": entry.phase,
         "lr": _stored(entry.lr, 12),
         "samples_per_second": _stored(entry.samples_per_second, 2),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from model.training.cells import centres, normalised
-from model.training.crops import apply, correspondence, crop, invert, random_crops
+from model.training.crops import apply, correspondence, crop, invert, mirror, random_crops, zoom_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -138,3 +138,25 @@ def test_the_correspondence_is_where_both_crops_see_the_same_source_point() -> N
     inner &= (seen[0].flatten(2).mT < torch.tensor([292.0, 192.0])).all(dim=2)
     assert inner.sum() > 40
     torch.testing.assert_close(fetched.flatten(2).mT[inner], seen[0].flatten(2).mT[inner], atol=2e-2, rtol=0)
+
+
+def test_every_frame_may_have_limits_of_its_own_for_its_zoom() -> None:
+    least = torch.tensor([0.5, 1.0, 2.0, 4.0])
+    theta = _crops(zoom=(least, 1.1 * least))
+    zoom = zoom_of(theta, 64)
+    assert ((zoom >= least - 1e-4) & (zoom <= 1.1 * least + 1e-4)).all()
+
+
+def test_the_zoom_of_a_crop_by_hand() -> None:
+    # Half a side of 32 output pixels shows 16 source pixels, mirrored or not.
+    theta = torch.tensor([[[16.0, 0.0, 5.0], [0.0, 16.0, 9.0]], [[-16.0, 0.0, 5.0], [0.0, 16.0, 9.0]]])
+    assert zoom_of(theta, 64).tolist() == [2.0, 2.0]
+
+
+def test_a_mirrored_crop_shows_its_columns_the_other_way_round() -> None:
+    theta = _crops(torch.tensor([[200, 300]] * 4), flip=0.0)
+    frames = torch.rand(4, 3, 200, 300, generator=torch.Generator().manual_seed(0))
+    chosen = torch.tensor([True, False, True, False])
+    plain, mirrored = crop(frames, theta, 64), crop(frames, mirror(theta, chosen), 64)
+    torch.testing.assert_close(mirrored[chosen], plain[chosen].flip(3), atol=1e-4, rtol=0)
+    assert torch.equal(mirrored[~chosen], plain[~chosen])
