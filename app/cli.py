@@ -25,6 +25,9 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("app.commands.demo:main", "see it work: label a clip over REST and score the result"),
     "submit": Command("app.commands.submit:main", "send a video and its labels to a service, wait, download"),
     "propagate": Command("worker.commands.propagate:main", "carry labels through a video in this process, no service"),
+    "train": Command("worker.commands.train:main", "train a model on videos without any label"),
+    "adapt": Command("worker.commands.adapt:main", "make a model better on your own footage, or say that it is not"),
+    "evaluate": Command("worker.commands.evaluate:main", "score a model on DAVIS, JHMDB, VIP or boxes"),
     "bench": Command("worker.commands.bench:main", "measure speed, stage by stage"),
 }
 
