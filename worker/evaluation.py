@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import numpy as np
 
 from app.files import JobFiles
 from app.formats.overlay import draw
-from app.jobspec import JobSpec, parse_job, resolve
+from app.jobspec import JobSpec, default_colour, parse_job, resolve, rgb
 from app.results import ResultStore
 from app.settings import settings
 from app.storage import LocalStore
@@ -233,7 +233,10 @@ def _worst(
 
 
 def _drawn(benchmark: Benchmark[Any], image: Picture, result: FrameResult) -> Picture:
-    objects = tuple(benchmark.object(found.object) for found in result.objects)
+    # As jobs are drawn: the datasets' own palette begins with a red too dark to be seen.
+    objects = tuple(
+        replace(benchmark.object(found.object), colour=rgb(default_colour(found.object))) for found in result.objects
+    )
     return np.asarray(scaled(draw(image, benchmark.shown(result), objects), _PICTURE_HEIGHT))
 
 

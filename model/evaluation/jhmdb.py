@@ -249,7 +249,8 @@ def _variable(path: Path, name: str) -> NDArray[Any]:
     """One variable of a MATLAB file."""
     matlab = _matlab()
     try:
-        return np.asarray(matlab.loadmat(path, variable_names=[name])[name])
+        with path.open("rb") as file:
+            return np.asarray(matlab.loadmat(file, variable_names=[name])[name])
     except FileNotFoundError:
         raise InputError(f"There is no {path}.") from None
     except KeyError:
