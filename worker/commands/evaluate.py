@@ -209,6 +209,7 @@ def _report(
                 "seconds": round(each.seconds, 3),
                 "frames_per_second": round(each.frames / each.seconds, 3),
                 **each.score.numbers,
+                "scores_by_frame": {str(frame): round(score, 4) for frame, score in each.score.frames.items()},
                 "details": each.score.details,
             }
             for each in outcomes

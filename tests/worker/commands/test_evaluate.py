@@ -208,6 +208,8 @@ class TestFiles:
         (row,) = report["sequences"]
         assert row["name"] == "dance"
         assert row["details"]["scored_frames"] == [1, 2, 3, 4]
+        assert list(row["scores_by_frame"]) == ["1", "2", "3", "4"]
+        assert np.mean(list(row["scores_by_frame"].values())) == pytest.approx(row["J&F"], abs=1e-3)
         assert len(row["details"]["objects"]["1"]["J-frames"]) == 4
         assert report["frames"] == row["frames"] == 6
         assert report["frames_per_second"] == pytest.approx(6 / report["propagation_seconds"], rel=0.05)
