@@ -11,10 +11,10 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, TimeoutError
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import numpy as np
 
 from app.files import JobFiles
 from app.formats.overlay import draw
-from app.jobspec import JobSpec, parse_job, resolve
+from app.jobspec import JobSpec, default_colour, parse_job, resolve, rgb
 from app.results import ResultStore
 from app.settings import settings
 from app.storage import LocalStore
@@ -197,13 +197,12 @@ class _Counted:
 
 @contextmanager
 def _named(clip: Clip) -> Iterator[None]:
-    """Says which clip an error is about."""
+    """Says which clip an error is about, by an error of the plain kind: others do not pass between processes."""
     try:
         yield
     except InputError as error:
-        if clip.name in error.detail:
-            raise
-        raise InputError(f"{clip.name}: {error.detail}", slug=error.slug) from error
+        detail = error.detail if clip.name in error.detail else f"{clip.name}: {error.detail}"
+        raise InputError(detail, slug=error.slug) from error
 
 
 def _check(clip: Clip, info: VideoInfo) -> None:
@@ -234,7 +233,10 @@ def _worst(
 
 
 def _drawn(benchmark: Benchmark[Any], image: Picture, result: FrameResult) -> Picture:
-    objects = tuple(benchmark.object(found.object) for found in result.objects)
+    # As jobs are drawn: the datasets' own palette begins with a red too dark to be seen.
+    objects = tuple(
+        replace(benchmark.object(found.object), colour=rgb(default_colour(found.object))) for found in result.objects
+    )
     return np.asarray(scaled(draw(image, benchmark.shown(result), objects), _PICTURE_HEIGHT))
 
 
@@ -256,10 +258,8 @@ def _run(clip: Clip) -> Outcome:
 def _heard(future: Future[Outcome], done: SimpleQueue[int], on_frames: Callable[[int], None]) -> Outcome:
     """The future's outcome; what all processes tell meanwhile is passed on."""
     while True:
-        try:
-            return future.result(timeout=0.1)
-        except TimeoutError:
-            pass
-        finally:
-            while not done.empty():
-                on_frames(done.get())
+        finished = bool(wait([future], timeout=0.1).done)
+        while not done.empty():
+            on_frames(done.get())
+        if finished:
+            return future.result()

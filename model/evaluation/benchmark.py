@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.errors import InputError
+from model.errors import InputError, LabelError
 from model.labels import Anchor, FrameResult, LabelObject, ObjectResult, colour_of, indexed_png
 from model.labels.raster import tight_box
 from model.labels.types import Mask
@@ -155,6 +155,11 @@ class Benchmark(ABC, Generic[C]):
         return path
 
     def _checked(self, selection: Selection[C]) -> Selection[C]:
+        if not selection.clips and selection.absent:
+            raise InputError(
+                f"None of the {len(selection.absent)} sequences of {selection.origin} is in {self.root}, not even "
+                f"{selection.absent[0]!r}. Name others with --sequences, or fetch them."
+            )
         if not selection.clips:
             raise InputError(f"{self.root} holds no sequence to evaluate. {self.layout}")
         for clip in selection.clips:
@@ -181,6 +186,13 @@ def chosen(names: Sequence[str], wanted: Sequence[str] | None, where: Path) -> l
     return list(dict.fromkeys(wanted))
 
 
+def present(listed: Iterable[str], names: Iterable[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The names on a dataset's own list that are on this disk, and those that are not, each in the list's order."""
+    here = set(names)
+    listed = list(dict.fromkeys(listed))
+    return [name for name in listed if name in here], tuple(name for name in listed if name not in here)
+
+
 def folders_in(path: Path) -> list[str]:
     """The names of the folders in a folder, sorted."""
     return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
@@ -192,7 +204,7 @@ def list_of_names(path: Path) -> list[str]:
     A line may be a name, a path that ends in a name, or (DAVIS 2016) an image and its mask, frame by frame.
     """
     names: dict[str, None] = {}
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         if line.strip():
             first = Path(line.split()[0])
             names[first.parent.name if first.suffix.lower() in (".jpg", ".png") else first.name] = None
@@ -234,6 +246,8 @@ def png_size(path: Path) -> tuple[int, int]:
 def read_png(path: Path, size: tuple[int, int] | None) -> NDArray[np.uint8]:
     """An indexed or grey PNG's values (height, width).
 
+    Some of DAVIS 2016's masks are stored in grey with an alpha channel (bear, frame 77): those are read as well.
+
     Raises:
         InputError: it is missing, damaged, of another kind or of another size; it names the file.
     """
@@ -241,8 +255,22 @@ def read_png(path: Path, size: tuple[int, int] | None) -> NDArray[np.uint8]:
         return indexed_png.decode(path.read_bytes(), size=size)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-    except InputError as error:
+    except LabelError as error:
+        if (grey := _grey_in_colour(path, size)) is not None:
+            return grey
         raise InputError(f"{path}: {error.detail}") from None
+
+
+def _grey_in_colour(path: Path, size: tuple[int, int] | None) -> NDArray[np.uint8] | None:
+    """The one value of each pixel of a PNG that has more channels than it needs; None for any other picture."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            if image.size != size or image.mode not in ("LA", "RGB", "RGBA"):
+                return None
+            colours = np.asarray(image)[:, :, : len(image.mode.removesuffix("A"))]
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    return colours[:, :, 0] if (colours == colours[:, :, :1]).all() else None
 
 
 def masks_of_folder(images: Path, masks: Path, frames: int | None) -> tuple[tuple[Path, ...], tuple[int, int]]:

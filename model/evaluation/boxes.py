@@ -1,7 +1,8 @@
 """Boxes in the layout of OTB: success AUC and precision at 20 pixels of one tracked box a sequence.
 
 Layout: `SEQ/img/0001.jpg` and `SEQ/groundtruth_rect.txt`, one line `x,y,width,height` a frame (commas, tabs or spaces)
-in MATLAB's coordinates, where the first pixel is 1: one less is our own pixel border.
+in MATLAB's coordinates, where the first pixel is 1: one less is our own pixel border. Where several targets were marked
+in one video, `groundtruth_rect.1.txt` and so on are sequences of their own, `SEQ-1`, as OTB names them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ THRESHOLDS = np.linspace(0, 1, 21)
 
 NEAR_PIXELS = 20.0
 _FILE = "groundtruth_rect.txt"
+_FILES = re.compile(r"groundtruth_rect(?:\.(\d+))?\.txt")
 _TARGET = 1
 
 
@@ -72,10 +74,10 @@ class Boxes(Benchmark[BoxClip]):
     layout = f"OTB has SEQUENCE/img/0001.jpg and SEQUENCE/{_FILE}; --root is the folder above the sequences."
 
     def select(self, wanted: Sequence[str] | None = None, frames: int | None = None) -> Selection[BoxClip]:
-        names = [name for name in folders_in(self.root) if (self.root / name / _FILE).is_file()]
-        origin = f"every folder in {self.root} with a {_FILE}" if wanted is None else "as asked for"
-        names = chosen(names, wanted, self.root)
-        return self._checked(Selection(tuple(self._clip(name, frames) for name in names), origin))
+        files = self._files()
+        origin = f"every {_FILE} in {self.root}" if wanted is None else "as asked for"
+        names = chosen(list(files), wanted, self.root)
+        return self._checked(Selection(tuple(self._clip(name, files[name], frames) for name in names), origin))
 
     def given(self, clip: BoxClip) -> Anchor:
         box, size = clip.boxes[0], clip.size
@@ -126,8 +128,17 @@ class Boxes(Benchmark[BoxClip]):
     def shown(self, result: FrameResult) -> FrameResult:
         return replace(result, objects=tuple(replace(found, mask=None) for found in result.objects))
 
-    def _clip(self, name: str, frames: int | None) -> BoxClip:
-        images, path = self.root / name / "img", self.root / name / _FILE
+    def _files(self) -> dict[str, Path]:
+        """The file of boxes of every sequence by the sequence's name."""
+        files = {}
+        for folder in folders_in(self.root):
+            for path in sorted((self.root / folder).iterdir()):
+                if found := _FILES.fullmatch(path.name):
+                    files[f"{folder}-{found[1]}" if found[1] else folder] = path
+        return files
+
+    def _clip(self, name: str, path: Path, frames: int | None) -> BoxClip:
+        images = path.parent / "img"
         names, size = image_names(images)
         boxes = _read(path)
         if len(boxes) != len(names):

@@ -26,6 +26,7 @@ from model.evaluation.benchmark import (
     folders_in,
     list_of_names,
     masks_of_folder,
+    present,
     read_png,
     write_index_map,
 )
@@ -87,13 +88,14 @@ class Davis(Benchmark[DavisClip]):
     def select(self, wanted: Sequence[str] | None = None, frames: int | None = None) -> Selection[DavisClip]:
         masks = self._folder("Annotations", _RESOLUTION)
         names, origin = folders_in(masks), f"every folder in {masks}"
+        absent: tuple[str, ...] = ()
         listed = next((path for path in map(self.root.joinpath, _LISTS) if path.is_file()), None)
         if wanted is not None:
             names, origin = chosen(names, wanted, masks), "as asked for"
         elif listed is not None:
-            names, origin = chosen(names, list_of_names(listed), masks), str(listed)
+            (names, absent), origin = present(list_of_names(listed), names), str(listed)
         self._folder("JPEGImages", _RESOLUTION)
-        return self._checked(Selection(tuple(self._clip(name, frames) for name in names), origin))
+        return self._checked(Selection(tuple(self._clip(name, frames) for name in names), origin, absent))
 
     def given(self, clip: DavisClip) -> Anchor:
         regions, void = indexed_png.split(read_png(clip.masks[0], clip.size))

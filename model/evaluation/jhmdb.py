@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import InputError
-from model.evaluation.benchmark import Benchmark, Clip, ClipScore, Selection, chosen, folders_in, image_names
+from model.evaluation.benchmark import Benchmark, Clip, ClipScore, Selection, chosen, folders_in, image_names, present
 from model.evaluation.metrics import jaccard, pck
 from model.labels import (
     Anchor,
@@ -92,11 +92,7 @@ class Jhmdb(Benchmark[JhmdbClip]):
         if wanted is not None:
             names, origin = chosen(names, [Path(name).stem for name in wanted], joints), "as asked for"
         elif listed := sorted(self.root.glob("splits/*_test_split1.txt")):
-            test = [clip for path in listed for clip in _test_clips(path)]
-            names, absent = (
-                [clip for clip in test if clip in actions],
-                tuple(clip for clip in test if clip not in actions),
-            )
+            names, absent = present((clip for path in listed for clip in _test_clips(path)), actions)
             origin = f"test clips of split 1 in {self.root / 'splits'}"
         clips = tuple(self._clip(actions[name], name, frames) for name in names)
         return self._checked(Selection(clips, origin, absent))
@@ -208,7 +204,7 @@ def _errors(pred: Sequence[Joint], truth: Sequence[Joint]) -> NDArray[np.float64
 
 def _test_clips(path: Path) -> list[str]:
     """The clips that a `CLASS_test_split1.txt` marks as test clips."""
-    rows = [line.rsplit(maxsplit=1) for line in path.read_text().splitlines() if line.strip()]
+    rows = [line.rsplit(maxsplit=1) for line in path.read_text(errors="replace").splitlines() if line.strip()]
     return [Path(row[0]).stem for row in rows if row[-1] == _TEST]
 
 
@@ -251,14 +247,15 @@ def _masks(path: Path) -> NDArray[np.bool_]:
 
 def _variable(path: Path, name: str) -> NDArray[Any]:
     """One variable of a MATLAB file."""
-    loadmat = _matlab().loadmat
+    matlab = _matlab()
     try:
-        return np.asarray(loadmat(path, variable_names=[name])[name])
+        with path.open("rb") as file:
+            return np.asarray(matlab.loadmat(file, variable_names=[name])[name])
     except FileNotFoundError:
         raise InputError(f"There is no {path}.") from None
     except KeyError:
         raise InputError(f"{path} holds no variable {name!r}.") from None
-    except (OSError, ValueError, TypeError, NotImplementedError, zlib.error) as error:
+    except (OSError, ValueError, TypeError, NotImplementedError, zlib.error, matlab.matlab.MatReadError) as error:
         raise InputError(f"{path} is not a MATLAB file that can be read ({error}).") from None
 
 

@@ -24,6 +24,7 @@ from model.evaluation.benchmark import (
     folders_in,
     list_of_names,
     masks_of_folder,
+    present,
     read_png,
     write_index_map,
 )
@@ -81,9 +82,13 @@ class Vip(Benchmark[VipClip]):
         listed = self.root / _LIST
         if wanted is None and not listed.is_file():
             raise InputError(f"There is no {listed} to say which videos are evaluated. Add it, or name --sequences.")
-        names = chosen(folders_in(masks), list_of_names(listed) if wanted is None else wanted, masks)
-        origin = str(listed) if wanted is None else "as asked for"
-        return self._checked(Selection(tuple(self._clip(name, frames) for name in names), origin))
+        here, origin = folders_in(masks), "as asked for"
+        absent: tuple[str, ...] = ()
+        if wanted is None:
+            (names, absent), origin = present(list_of_names(listed), here), str(listed)
+        else:
+            names = chosen(here, wanted, masks)
+        return self._checked(Selection(tuple(self._clip(name, frames) for name in names), origin, absent))
 
     def given(self, clip: VipClip) -> Anchor:
         index_map = read_png(clip.masks[0], clip.size)

@@ -46,10 +46,11 @@ def main(argv: Sequence[str]) -> int:
     model, preset = find_model(args.model, settings().home), find_preset(args.preset)
     choose_device(args.device)
     benchmark = open_benchmark(args.benchmark, args.root)
-    wanted = None if args.sequences is None else [name for name in args.sequences.split(",") if name]
+    wanted = None if args.sequences is None else [name.strip() for name in args.sequences.split(",") if name.strip()]
     selection = benchmark.select(wanted, args.frames)
-    if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
+    for folder in (args.out, args.json and args.json.parent):
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
     options = {"model": model.name, "preset": preset.name}
     task = Task(benchmark, options, args.device, args.threads, args.out)
     workers = min(args.workers, len(selection.clips))
@@ -110,14 +111,21 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("--workers must be 1 or more.")
     if args.frames is not None and args.frames < 1:
         raise InputError("--frames must be 1 or more.")
-    if args.json is not None and (args.json.is_dir() or not os.access(args.json.absolute().parent, os.W_OK)):
-        raise InputError(f"--json {args.json} cannot be written. Name a file in a folder that exists.")
-    if args.out is not None:
-        above = next(path for path in (args.out, *args.out.absolute().parents) if path.exists())
-        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            raise InputError(f"Nothing can be written in {above}. Give --out another folder.")
-        if args.out.resolve().is_relative_to(args.root.resolve()):
-            raise InputError("--out lies in --root. Predictions must not lie among the truth; give another folder.")
+    if args.sequences is not None and not args.sequences.strip(" ,"):
+        raise InputError("--sequences names none. Give names with commas between them, or leave it out.")
+    if args.json is not None and args.json.is_dir():
+        raise InputError(f"--json {args.json} is a folder. Name a file.")
+    for option, folder in (("--json", args.json and args.json.parent), ("--out", args.out)):
+        if folder is not None and not _can_be_written(folder):
+            raise InputError(f"Nothing can be written in {folder}. Give {option} another place.")
+    if args.out is not None and args.out.resolve().is_relative_to(args.root.resolve()):
+        raise InputError("--out lies in --root. Predictions must not lie among the truth; give another folder.")
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether files can be written in a folder, which need not be there yet."""
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return above.is_dir() and os.access(above, os.W_OK | os.X_OK)
 
 
 class _Table:
@@ -201,6 +209,7 @@ def _report(
                 "seconds": round(each.seconds, 3),
                 "frames_per_second": round(each.frames / each.seconds, 3),
                 **each.score.numbers,
+                "scores_by_frame": {str(frame): round(score, 4) for frame, score in each.score.frames.items()},
                 "details": each.score.details,
             }
             for each in outcomes

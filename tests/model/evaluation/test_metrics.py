@@ -10,33 +10,14 @@ from scipy import ndimage
 
 from model.evaluation.metrics import boundary, boundary_f, dilate, jaccard, pck
 
+from ... import by_the_book
+
 
 def patches(seed: int, height: int, width: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     side = int(rng.integers(1, 12))
     coarse = rng.random((height // side + 1, width // side + 1)) > rng.random()
     return np.kron(coarse, np.ones((side, side), bool))[:height, :width]
-
-
-def edges_by_the_book(mask: np.ndarray) -> np.ndarray:
-    """The boundary map of the DAVIS toolkit (seg2bmap), which treats the last row and column on their own."""
-    east, south, south_east = np.zeros_like(mask), np.zeros_like(mask), np.zeros_like(mask)
-    east[:, :-1], south[:-1], south_east[:-1, :-1] = mask[:, 1:], mask[1:], mask[1:, 1:]
-    edge = (mask ^ east) | (mask ^ south) | (mask ^ south_east)
-    edge[-1], edge[:, -1] = mask[-1] ^ east[-1], mask[:, -1] ^ south[:, -1]
-    edge[-1, -1] = False
-    return edge
-
-
-def f_by_the_book(pred: np.ndarray, truth: np.ndarray, tolerance: float) -> float:
-    radius = math.ceil(tolerance * math.hypot(*truth.shape))
-    p, t = edges_by_the_book(pred), edges_by_the_book(truth)
-    if not p.any() or not t.any():
-        return float(not p.any() and not t.any())
-    near_t = ndimage.distance_transform_edt(~t) <= radius
-    near_p = ndimage.distance_transform_edt(~p) <= radius
-    precision, recall = (p & near_t).sum() / p.sum(), (t & near_p).sum() / t.sum()
-    return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
 
 
 sizes = st.tuples(st.integers(1, 70), st.integers(1, 70))
@@ -49,8 +30,10 @@ def test_boundary_f_is_the_formula_by_distance_transform(
     size: tuple[int, int], seed: tuple[int, int], tolerance: float
 ) -> None:
     pred, truth = patches(seed[0], *size), patches(seed[1], *size)
-    assert np.array_equal(boundary(pred), edges_by_the_book(pred))
-    assert boundary_f(pred, truth, tolerance) == pytest.approx(f_by_the_book(pred, truth, tolerance), abs=1e-12)
+    assert np.array_equal(boundary(pred), by_the_book.edges(pred))
+    assert boundary_f(pred, truth, tolerance) == pytest.approx(
+        by_the_book.boundary_f(pred, truth, tolerance), abs=1e-12
+    )
 
 
 @given(st.integers(0, 10_000), st.integers(0, 40))
