@@ -56,22 +56,22 @@ class View(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layered:
-    """Pieces in front of a batch's samples, and where they are in each of its views."""
+class Layer:
+    """A piece in front of each of a batch's samples, and where it is in each of its views."""
 
     pieces: Pieces
     places: list[Tensor]
 
     @staticmethod
-    def draw(
-        config: TrainingConfig, samples: int, views: int, generator: torch.Generator, *, behind_whole: int
-    ) -> Layered | None:
-        """None where the config wants none. The first `behind_whole` samples get none: whole frames have no pieces."""
-        if not config.layers or samples < 2:
-            return None
-        pieces = random_pieces(samples, config.layers, generator)
-        pieces.present[:behind_whole] = False
-        return Layered(pieces, random_places(samples, views, Motion(), generator))
+    def draw(config: TrainingConfig, samples: int, views: int, generator: torch.Generator, *, bare: int) -> list[Layer]:
+        """As many as the config wants, the hindmost first. The first `bare` samples get no pieces."""
+        count = min(math.ceil(config.layers), samples - 1)
+        layers = []
+        for _ in range(count):
+            pieces = random_pieces(samples, config.layers / count, generator)
+            pieces.present[:bare] = False
+            layers.append(Layer(pieces, random_places(samples, views, Motion(), generator)))
+        return layers
 
 
 class Sampler:
@@ -143,27 +143,21 @@ class Sampler:
             views.append(View(frames[:clips, k + 1], near()[:clips]))
         flipped = torch.rand(len(frames), generator=generator) < config.flip
         views = [View(view.frames, mirror(view.theta, flipped[: len(view.frames)])) for view in views]
-        layered = Layered.draw(config, len(frames), len(views), generator, behind_whole=clips if whole else 0)
+        # Whole frames have no pieces, and so neither may the patches that are looked for in them.
+        layers = Layer.draw(config, len(frames), len(views), generator, bare=clips if whole else 0)
         images = [self._cut(view.frames, view.theta, config.crop) for view in views]
-        if layered is not None:
-            # What a piece shows is the next sample's first frame, as its crop has it.
-            source, theta = frames[:, 0].roll(-1), base.roll(-1, dims=0)
-            for k, (view, place) in enumerate(zip(views, layered.places, strict=True)):
-                chosen = layered.pieces.present[: len(view.frames)].nonzero()[:, 0]
-                if len(chosen):
-                    shown = self._cut(source[chosen], compose(theta[chosen], place[chosen]), config.crop)
-                    chosen_here, pieces = chosen.to(self._device), layered.pieces[chosen].to(self._device)
-                    pasted = paste(images[k][chosen_here], shown, pieces, place[chosen].to(self._device))
-                    images[k] = images[k].index_copy(0, chosen_here, pasted)
+        for number, layer in enumerate(layers, 1):
+            # What a piece shows is another sample's first frame, as its crop has it.
+            shown = View(frames[:, 0].roll(-number), base.roll(-number, dims=0))
+            images = [self._behind(layer, k, image, shown) for k, image in enumerate(images)]
         first, *rest = images
         second = rest.pop(0) if config.needs_two_crops else None
         locations = valid = None
         if second is not None:
             locations, valid = correspondence(views[0].theta, views[1].theta, config.crop)
-            if layered is not None:
-                places = layered.places
-                behind = locations, valid
-                locations, valid = matches(behind, layered.pieces, places[0], places[1], config.crop // STRIDE)
+            for layer in layers:
+                here, there = layer.places[:2]
+                locations, valid = matches((locations, valid), layer.pieces, here, there, config.crop // STRIDE)
             locations, valid = locations.to(self._device), valid.to(self._device)
         entire = None
         if whole and clips:
@@ -171,6 +165,17 @@ class Sampler:
             entire = self._cut(last, mirror(fit(self._sizes[last], config.whole), flipped[:clips]), config.whole)
         videos = torch.from_numpy(self._files[runs]).to(self._device)
         return Batch(first, second, locations, valid, tuple(rest), entire, videos)
+
+    def _behind(self, layer: Layer, view: int, images: Tensor, shown: View) -> Tensor:
+        """Pictures of a view with the layer's pieces in front of them."""
+        chosen = layer.pieces.present[: len(images)].nonzero()[:, 0]
+        if not len(chosen):
+            return images
+        place = layer.places[view][chosen]
+        content = self._cut(shown.frames[chosen], compose(shown.theta[chosen], place), self._config.crop)
+        here = chosen.to(self._device)
+        pasted = paste(images[here], content, layer.pieces[chosen].to(self._device), place.to(self._device))
+        return images.index_copy(0, here, pasted)
 
     @property
     def _device(self) -> torch.device:

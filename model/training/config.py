@@ -57,7 +57,8 @@ class TrainingConfig:
         zoom_change: greatest factor between the zooms of the two crops of one frame, and of a frame and its next.
         rotation_degrees, shear, aspect: of every crop, see `crops.random_crops`.
         flip: probability that a whole sample is mirrored.
-        layers: probability that a piece of another sample moves in front of one (`layers`).
+        layers: how many pieces of other samples move in front of one, on average (`layers`): 0.5 is one in front of
+            every other sample, 2 is two in front of each.
         reach: how far from the first crop's centre the others lie, see `crops.random_crops`.
         input: "colour" is RGB, "lightness" the paper's L alone.
         photometry: of the first crop and of later frames.
@@ -142,8 +143,10 @@ class TrainingConfig:
             raise _bad("ahead is at least 1, temperature above 0, ema in [0, 1) and warm_up in [0, 1].")
         if not 0 < self.zoom[0] <= self.zoom[1] or min(self.zoom_change, self.aspect) < 1 or self.reach < 0:
             raise _bad("zoom is two factors above 0, the lesser first, zoom_change and aspect are at least 1, reach 0.")
-        if not all(0 <= share <= 1 for share in (self.flip, self.layers, self.dropout, self.outlier_from)):
-            raise _bad("flip, layers, dropout and outlier_from are in [0, 1].")
+        if not all(0 <= share <= 1 for share in (self.flip, self.dropout, self.outlier_from)):
+            raise _bad("flip, dropout and outlier_from are in [0, 1].")
+        if not 0 <= self.layers <= 4:
+            raise _bad("layers is at least 0 and at most 4.")
         if min(self.queries, self.negatives, self.rising, self.weight_decay, self.safe_radius) < 0:
             raise _bad("queries, negatives, rising, weight_decay and safe_radius are at least 0.")
         if not self.learning_rate > 0 or not 0 <= self.autoencoder_share < 1:

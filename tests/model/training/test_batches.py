@@ -268,10 +268,11 @@ def test_matching_cells_show_the_same_place_flipped_or_not(ramps: Footage, flip:
     assert mirrored[0].float().mean() == flip or flip == 0.5
 
 
-def test_layers_put_other_samples_in_front_and_keep_matches_exact(ramps: Footage) -> None:
+@pytest.mark.parametrize("count", [1.0, 2.0])
+def test_layers_put_other_samples_in_front_and_keep_matches_exact(ramps: Footage, count: float) -> None:
     plain, layered = (
         Sampler(ramps, _config(clips=8, photographs=8, flip=0.0, layers=layers)).draw(_seeded(2))
-        for layers in (0.0, 1.0)
+        for layers in (0.0, count)
     )
     assert plain.locations is not None
     assert layered.locations is not None
