@@ -21,7 +21,10 @@ _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in OpenCV, Pillow and torchvis
 
 @dataclass(frozen=True)
 class Photometry:
-    """How strongly pictures are changed. The defaults are mild; all zero changes nothing.
+    """How strongly pictures are changed. All zero changes nothing.
+
+    The defaults are slight: the colours of a video hardly change from frame to frame, and features that were taught to
+    expect it do without one of the best cues there are (`docs/training.md` has what that costs).
 
     Attributes:
         brightness, contrast, saturation: factors are drawn from 1 - value to 1 + value.
@@ -32,16 +35,16 @@ class Photometry:
         drop_a, drop_b, drop_both: probabilities that Lab's a, its b, or both are dropped; at most 1 in all.
     """
 
-    brightness: float = 0.2
-    contrast: float = 0.2
-    saturation: float = 0.2
-    hue: float = 0.05
-    grey: float = 0.1
+    brightness: float = 0.1
+    contrast: float = 0.1
+    saturation: float = 0.1
+    hue: float = 0.02
+    grey: float = 0.0
     blur: float = 0.0
     blur_sigma: tuple[float, float] = (0.3, 1.5)
-    drop_a: float = 0.1
-    drop_b: float = 0.1
-    drop_both: float = 0.1
+    drop_a: float = 0.02
+    drop_b: float = 0.02
+    drop_both: float = 0.03
 
 
 def augment(images: Tensor, photometry: Photometry, generator: torch.Generator | None = None) -> Tensor:

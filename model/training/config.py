@@ -94,7 +94,7 @@ class TrainingConfig:
     shear: float = 0.1
     aspect: float = 1.2
     flip: float = 0.5
-    layers: float = 0.5
+    layers: float = 1.0
     reach: float = 0.4
     input: Literal["colour", "lightness"] = "colour"
     photometry: Photometry = field(default_factory=Photometry)
