@@ -153,6 +153,12 @@ KINDS: dict[str, Kind] = {
         Kind("bad-model", 422, "The model's file cannot be used", "The checkpoint is not a safetensors file with the header that this service reads. The operator must replace or remove it."),
         Kind("model-changed", 409, "The model is not the one the job was accepted with", "A job pins its model's SHA-256 when it is accepted. The file of that name has been replaced since. Put the old file back, or submit the job again."),
         Kind("bad-device", 422, "The device cannot be used", "The model is to run on a device that this machine does not have, such as `cuda` without a GPU. The operator sets it (`LABELPROP_DEVICE`); `auto` takes the best there is."),
+        # Training (on the command line)
+        Kind("unknown-recipe", 422, "Unknown recipe", "`labelprop train --help` lists the recipes."),
+        Kind("bad-config", 422, "The training config cannot be used", "A field does not exist, has a value that it cannot have, or does not go with another. `detail` names it; `--set FIELD=VALUE` changes it."),
+        Kind("no-footage", 422, "There is nothing to train on", "The footage holds no frame, nothing that moves, or no source of that name. Give videos, or change `--weight`."),
+        Kind("bad-state", 422, "The training cannot go on from this state", "The saved state is damaged, or of a run of another kind. Begin anew in another folder; the model that was saved beside it can be its `--base`."),
+        Kind("bad-journal", 422, "The training's log cannot be read", "A line of `log.jsonl` is not an entry. Remove that line, or name the file that a training wrote."),
         # Requests
         Kind("invalid-request", 422, "The request is not valid", "`errors` lists each faulty field with a JSON pointer into the request (or `/query/...`, `/path/...`, `/header/...`)."),
         Kind("invalid-json", 400, "The body is not JSON", "The body could not be read as JSON. NaN and Infinity are not JSON."),
