@@ -147,6 +147,7 @@ KINDS: dict[str, Kind] = {
         Kind("anchor-outside-range", 422, "The anchor lies outside the job's range", "Anchors must lie on frames that the job covers: `start` <= frame < `end`, in steps of `stride` from `start`."),
         Kind("too-many-labels", 422, "Too many labelled pixels", "The regions of a job together cover more memory than the service grants to one job. Label fewer frames or objects, or split the job."),
         Kind("invalid-range", 422, "The range of frames is empty or leaves the video", "`0 <= start < end <= frame_count`; `end` is exclusive, and null means the end of the video."),
+        Kind("bad-annotations", 422, "The annotations cannot be read", "A file of labels from another tool is damaged, is of another format than was said, or does not fit the video; `detail` names the line, element or field. `GET /v1/formats` lists the formats that are read."),
         # Models
         Kind("unknown-model", 422, "Unknown model", "`GET /v1/models` lists the models that can run. A model's name is never a path."),
         Kind("unknown-preset", 422, "Unknown preset", "Presets are named sets of settings; `GET /v1/models` lists them too."),

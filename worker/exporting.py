@@ -97,7 +97,7 @@ def _write(at: Resources, job: JobRecord, format_: Format, keeper: _Keeper) -> N
     )
     with at.store.scratch() as folder:
         path = folder / format_.filename
-        format_.write(given, path)
+        format_.write_file(given, path)
         keeper.check()
         at.store.adopt(path, files.export(format_.filename))
 

@@ -15,7 +15,7 @@ from app.api.context import Context, Owner, Service
 from app.api.errors import ProblemResponse, problems
 from app.api.results import not_ready
 from app.files import JobFiles
-from app.formats import FORMATS, Format, find_format
+from app.formats import EXPORTS, Format, find_format
 from app.problems import Problem
 from app.records.jobs import JobRecord
 from app.schemas.exports import ExportOut
@@ -35,7 +35,7 @@ _FILE = {"schema": {"type": "string", "format": "binary"}}
     responses={
         200: {
             "description": "The file, with `ETag` and byte ranges.",
-            "content": {format_.media_type: _FILE for format_ in FORMATS.values()},
+            "content": {format_.media_type: _FILE for format_ in EXPORTS.values()},
         },
         202: {
             "description": "It is being built; ask again after the seconds in `Retry-After`.",

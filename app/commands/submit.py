@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from app.client import Client, ServiceError
 from app.commands import labels
-from app.formats import FORMATS, find_format
+from app.formats import EXPORTS, find_format
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-DEFAULT_FORMATS = ",".join(FORMATS)
+DEFAULT_FORMATS = ",".join(EXPORTS)
 
 
 def main(argv: list[str]) -> int:
@@ -51,8 +51,8 @@ def download(client: Client, job_id: str, formats: Sequence[str], folder: Path) 
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for name in formats:
-        path = client.export(job_id, name, folder / FORMATS[name].filename)
-        if FORMATS[name].media_type == "application/zip":
+        path = client.export(job_id, name, folder / EXPORTS[name].filename)
+        if EXPORTS[name].media_type == "application/zip":
             written += _unpack(path, folder)
             path.unlink()
         else:

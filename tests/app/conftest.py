@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from app.connection import connect
 from app.files import JobFiles, VideoFiles
-from app.formats import FORMATS, ExportInput
+from app.formats import EXPORTS, ExportInput
 from app.jobspec import JobSpec, build_labels
 from app.main import create_app
 from app.records.exports import Exports
@@ -99,9 +99,9 @@ def playing_worker(settings: Settings, clip: RenderedClip) -> Iterator[None]:
             given = ExportInput(
                 source.info, source.table, objects, results.iter, source.frames, video_name=job.video_id, job_id=job.id
             )
-            with store.open_write(JobFiles(store, "local", job.id).export(FORMATS[name].filename)) as file:
+            with store.open_write(JobFiles(store, "local", job.id).export(EXPORTS[name].filename)) as file:
                 path = settings.home / "export"
-                FORMATS[name].write(given, path)
+                EXPORTS[name].write_file(given, path)
                 file.write(path.read_bytes())
         exports.done(lease)
 
@@ -118,7 +118,7 @@ def playing_worker(settings: Settings, clip: RenderedClip) -> Iterator[None]:
                         )
                     leases.progress(lease, results.count())
                     leases.finish(lease, "succeeded")
-                for name in FORMATS:
+                for name in EXPORTS:
                     build(job, name)
             time.sleep(0.02)
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from app.files import JobFiles, VideoFiles
-from app.formats import FORMATS
+from app.formats import EXPORTS
 from app.ids import new_id
 from app.jobspec import parse_job, resolve
 from app.records.jobs import JobRecord, PinnedModel, Progress
@@ -77,7 +77,7 @@ def _result(frame: int) -> FrameResult:
 
 
 def _key(resources: Resources, job: JobRecord, name: str) -> str:
-    return JobFiles(resources.store, "local", job.id).export(FORMATS[name].filename)
+    return JobFiles(resources.store, "local", job.id).export(EXPORTS[name].filename)
 
 
 def _ask(resources: Resources, job: JobRecord, name: str) -> str:
@@ -94,10 +94,10 @@ def test_every_format_is_built_on_the_cpu_queue(
     resources: Resources, ended: JobRecord, start_worker: Any, wait_for: Callable[..., Any]
 ) -> None:
     start_worker("cpu", "cpu")
-    for name in FORMATS:
+    for name in EXPORTS:
         wait_for(lambda name=name: _ask(resources, ended, name) == "built")
     assert set(resources.store.list(JobFiles(resources.store, "local", ended.id).exports)) == {
-        _key(resources, ended, name) for name in FORMATS
+        _key(resources, ended, name) for name in EXPORTS
     }
     with zipfile.ZipFile(io.BytesIO(resources.store.read(_key(resources, ended, "davis")))) as davis:
         assert len(davis.namelist()) >= FRAMES

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from app.api.context import Context
 from app.celery_config import CPU_QUEUE
 from app.files import JobFiles
-from app.formats import FORMATS
+from app.formats import EXPORTS
 from app.problems import problem_document
 
 
@@ -17,11 +17,11 @@ def build(service: Context, job_id: str, name: str, data: bytes) -> None:
     """Plays the worker that builds an export."""
     lease = service.exports.claim("local", job_id, 0, name)
     assert lease is not None
-    service.store.write_atomic(JobFiles(service.store, "local", job_id).export(FORMATS[name].filename), data)
+    service.store.write_atomic(JobFiles(service.store, "local", job_id).export(EXPORTS[name].filename), data)
     service.exports.done(lease)
 
 
-@pytest.mark.parametrize("name", sorted(FORMATS))
+@pytest.mark.parametrize("name", sorted(EXPORTS))
 def test_an_export_is_built_once_and_then_served(
     client: TestClient, submit: Callable, work: Callable, service: Context, name: str
 ) -> None:
@@ -36,8 +36,8 @@ def test_an_export_is_built_once_and_then_served(
     build(service, job_id, name, bytes(range(200)))
     answer = client.get(address)
     assert (answer.status_code, answer.content) == (200, bytes(range(200)))
-    assert answer.headers["content-type"] == FORMATS[name].media_type
-    assert answer.headers["content-disposition"] == f'attachment; filename="{job_id}-{FORMATS[name].filename}"'
+    assert answer.headers["content-type"] == EXPORTS[name].media_type
+    assert answer.headers["content-disposition"] == f'attachment; filename="{job_id}-{EXPORTS[name].filename}"'
     etag = answer.headers["etag"]
     assert client.get(address, headers={"If-None-Match": etag}).status_code == 304
     head = client.head(address)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.formats import FORMATS, find_format, overlay
+from app.formats import EXPORTS, find_format, overlay
 from model.errors import InputError, MediaError
 from model.labels import FrameResult, LabelObject, ObjectResult
 from model.rendered import RenderedClip
@@ -91,12 +91,12 @@ def test_what_is_not_visible_is_not_drawn() -> None:
 
 
 def test_one_table_names_every_format(export_input: Callable, tmp_path: Path) -> None:
-    for name, format_ in FORMATS.items():
+    for name, format_ in EXPORTS.items():
         assert find_format(name) is format_
         folder = tmp_path / name
         folder.mkdir()
         format_.write_into(export_input(), folder)
-        format_.write(export_input(), tmp_path / format_.filename)
+        format_.write_file(export_input(), tmp_path / format_.filename)
     assert (tmp_path / "coco" / "coco.json").read_bytes() == (tmp_path / "coco.json").read_bytes()
     assert len(list((tmp_path / "davis").iterdir())) == 12
     with pytest.raises(InputError, match="davis, coco, overlay"):
