@@ -1,0 +1,35 @@
+"""CVAT: its own XML, version 1.1. Out: CVAT for video. In: CVAT for video and CVAT for images.
+
+Two formats go out, because CVAT has no tracks of masks (see `app.formats.cvat_tracks`):
+
+- `cvat` has the exact masks, one shape a frame, as CVAT itself writes masks in this format. CVAT drops the groups of
+  masks on import, so that objects of one label can no longer be told apart there.
+- `cvat-polygons` has one track of polygons for every object, which CVAT imports as such; an outline is within a pixel
+  of the mask's.
+
+Boxes, points and skeletons are tracks in both. Either is read back; an object's id is its `group_id`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from app.formats.base import Format
+from app.formats.cvat_read import read
+from app.formats.cvat_write import write
+
+FORMAT = Format(
+    "cvat",
+    "application/xml",
+    "cvat.xml",
+    write,
+    read=read,
+    label_types=("mask", "polygon", "box", "keypoints"),
+)
+POLYGONS = Format(
+    "cvat-polygons",
+    "application/xml",
+    "cvat-polygons.xml",
+    partial(write, polygons=True),
+    label_types=("polygon", "box", "keypoints"),
+)
