@@ -34,6 +34,7 @@ class Part:
         frames: its keyframes.
         single: whether it is a shape on one frame that says nothing about any other.
         closes: of a single shape that a tool wrote as a track, the frame of the keyframe that ends it.
+        origin: whatever the caller wants to find again, such as its id in CVAT.
     """
 
     label: str
@@ -41,6 +42,7 @@ class Part:
     frames: dict[int, Shape]
     single: bool = False
     closes: int | None = None
+    origin: Any = None
 
     @property
     def first(self) -> Shape:
@@ -56,12 +58,20 @@ class Part:
 
 
 @dataclass
-class _Object:
-    """Parts that are one object."""
+class LinkedObject:
+    """Parts that are one object.
+
+    Attributes:
+        name: what it is called.
+        group: the group that its parts share alone, or 0.
+        parts: its tracks and shapes.
+        id: 1 to 254.
+    """
 
     name: str
     group: int
     parts: list[Part] = field(default_factory=list)
+    id: int = 0
 
 
 def part_of_track(label: str, group: int, frames: dict[int, Shape], step: int = 1) -> Part | None:
@@ -84,64 +94,67 @@ def part_of_track(label: str, group: int, frames: dict[int, Shape], step: int = 
     return Part(label, group, dict(sorted(frames.items())))
 
 
+def link(parts: Sequence[Part]) -> list[LinkedObject]:
+    """Which parts are one object, with an id for each: its group where that can be one, else the next that is free.
+
+    Raises:
+        LabelError: `bad-annotations`, for shapes that cannot be told apart, and for more objects than a job carries.
+    """
+    objects = _objects(parts)
+    for object_, id_ in zip(objects, _ids(objects), strict=True):
+        object_.id = id_
+    return sorted(objects, key=lambda object_: object_.id)
+
+
 def assemble(
-    parts: Sequence[Part],
+    objects: Sequence[LinkedObject],
     skeletons: Mapping[str, dict[str, Any]],
     *,
     width: int,
     height: int,
     frame_count: int,
 ) -> Imported:
-    """Objects and anchors of the parts.
+    """Objects and anchors for a request.
 
     Args:
-        parts: all of them, their frames as indices of our video.
+        objects: all of them, their frames as indices of our video.
         skeletons: by label, as `skeleton` of an object in `POST /v1/jobs`.
         width: of the frames.
         height: of the frames.
         frame_count: of the video.
 
     Raises:
-        LabelError: `bad-annotations`, for shapes that are nothing, that cannot be told apart, or lie beyond the video.
+        LabelError: `bad-annotations`, for shapes that are nothing or lie beyond the video, and where there are none.
     """
-    for part in parts:
-        for frame, shape in part.frames.items():
-            if not 0 <= frame < frame_count:
-                raise fault(shape, f"frame {frame} lies beyond the video, whose last frame is {frame_count - 1}")
-    objects = _objects(parts)
     if not objects:
         raise LabelError(
             "The annotations hold no shape that can be carried: draw a box, a polygon, a mask, points or a skeleton.",
             slug="bad-annotations",
         )
-    ids = _ids(objects)
+    for part in (part for object_ in objects for part in object_.parts):
+        for frame, shape in part.frames.items():
+            if not 0 <= frame < frame_count:
+                raise fault(shape, f"frame {frame} lies beyond the video, whose last frame is {frame_count - 1}")
     declared: list[dict[str, Any]] = []
     anchors: dict[int, list[dict[str, Any]]] = {}
-    for object_, id_ in zip(objects, ids, strict=True):
-        declared.append({"id": id_, "name": object_.name, "skeleton": _skeleton(object_, skeletons)})
+    for object_ in objects:
+        declared.append({"id": object_.id, "name": object_.name, "skeleton": _skeleton(object_, skeletons)})
         for frame, label in _labels(object_, width, height, frame_count):
-            anchors.setdefault(frame, []).append({"object": id_, **label})
-    declared.sort(key=lambda entry: entry["id"])
-    return Imported(
-        objects=declared,
-        anchors=[
-            {"frame": frame, "labels": sorted(labels, key=lambda label: label["object"])}
-            for frame, labels in sorted(anchors.items())
-        ],
-    )
+            anchors.setdefault(frame, []).append({"object": object_.id, **label})
+    return Imported(declared, [{"frame": frame, "labels": labels} for frame, labels in sorted(anchors.items())])
 
 
-def _objects(parts: Sequence[Part]) -> list[_Object]:
+def _objects(parts: Sequence[Part]) -> list[LinkedObject]:
     grouped: dict[tuple[int, str], list[Part]] = {}
     loose: dict[str, list[Part]] = {}
-    objects: list[_Object] = []
+    objects: list[LinkedObject] = []
     for part in parts:
         if part.group:
             grouped.setdefault((part.group, _name(part)), []).append(part)
         elif part.single:
             loose.setdefault(part.label, []).append(part)
         else:
-            objects.append(_Object(part.label, 0, [part]))
+            objects.append(LinkedObject(part.label, 0, [part]))
     for (group, name), members in grouped.items():
         objects += _split(name, group, members)
     for label, members in loose.items():
@@ -150,23 +163,23 @@ def _objects(parts: Sequence[Part]) -> list[_Object]:
     return sorted(objects, key=lambda object_: order[id(object_.parts[0])])
 
 
-def _split(name: str, group: int, members: list[Part]) -> list[_Object]:
+def _split(name: str, group: int, members: list[Part]) -> list[LinkedObject]:
     """One object of a group's parts, or several where two that cannot be one are seen at once."""
     clash = _clash(members)
     if clash is None:
-        return [_Object(name, group, members)]
+        return [LinkedObject(name, group, members)]
     tracks, singles = [part for part in members if not part.single], [part for part in members if part.single]
     if singles and (tracks or len({frame for part in singles for frame in part.frames}) > 1):
         raise fault(clash, f"two {name!r} in group {group} stand on one frame. Give each object a group of its own")
-    return [_Object(name, 0, [part]) for part in members]
+    return [LinkedObject(name, 0, [part]) for part in members]
 
 
-def _loose(label: str, members: list[Part]) -> list[_Object]:
+def _loose(label: str, members: list[Part]) -> list[LinkedObject]:
     frames = [frame for part in members for frame in part.frames]
     if len(set(frames)) == len(frames):
-        return [_Object(label, 0, members)]
+        return [LinkedObject(label, 0, members)]
     if len(set(frames)) == 1:
-        return [_Object(label, 0, [part]) for part in members]
+        return [LinkedObject(label, 0, [part]) for part in members]
     clash = next(part.first for part in members if frames.count(min(part.frames)) > 1)
     raise fault(
         clash,
@@ -193,7 +206,7 @@ def _clash(members: Sequence[Part]) -> Shape | None:
     return None
 
 
-def _ids(objects: Sequence[_Object]) -> list[int]:
+def _ids(objects: Sequence[LinkedObject]) -> list[int]:
     """An object's group is its id where it can be one and no other object has it; the rest take what is free."""
     if len(objects) > MAX_OBJECT_ID:
         raise LabelError(
@@ -206,7 +219,7 @@ def _ids(objects: Sequence[_Object]) -> list[int]:
     return [group if group in taken else next(free) for group in groups]
 
 
-def _labels(object_: _Object, width: int, height: int, frame_count: int) -> Iterable[tuple[int, dict[str, Any]]]:
+def _labels(object_: LinkedObject, width: int, height: int, frame_count: int) -> Iterable[tuple[int, dict[str, Any]]]:
     frames = {frame for part in object_.parts for frame in part.frames}
     shown = {frame for part in object_.parts for frame, shape in part.frames.items() if not shape.gone}
     # A single shape's closing counts once the object was followed up to it: seen on the two frames before.
@@ -224,7 +237,7 @@ def _labels(object_: _Object, width: int, height: int, frame_count: int) -> Iter
             yield frame, {"absent": True}
 
 
-def _label(object_: _Object, shapes: Sequence[Shape], width: int, height: int) -> dict[str, Any]:
+def _label(object_: LinkedObject, shapes: Sequence[Shape], width: int, height: int) -> dict[str, Any]:
     regions = [shape for shape in shapes if shape.type in REGIONS]
     others = [shape for shape in shapes if shape.type not in REGIONS]
     label: dict[str, Any] = region_of(regions, width, height) if regions else {}
@@ -232,7 +245,7 @@ def _label(object_: _Object, shapes: Sequence[Shape], width: int, height: int) -
     return label | ({"keypoints": points} if points else {})
 
 
-def _skeleton(object_: _Object, skeletons: Mapping[str, dict[str, Any]]) -> dict[str, Any] | None:
+def _skeleton(object_: LinkedObject, skeletons: Mapping[str, dict[str, Any]]) -> dict[str, Any] | None:
     for part in object_.parts:
         if part.first.type == "skeleton":
             names = dict.fromkeys(name for shape in part.frames.values() for name, _ in shape.elements)

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from app.formats.base import Imported, ImportInput
-from app.formats.cvat_objects import Part, assemble, part_of_track
+from app.formats.cvat_objects import Part, assemble, link, part_of_track
 from app.formats.cvat_shapes import Shape
 from app.formats.cvat_write import KEYPOINT_ATTRIBUTE
 from app.formats.cvat_xml import Element, bad, parse
@@ -45,9 +45,8 @@ def read(given: ImportInput) -> Imported:
     if not reader.complete:
         raise bad(1, "the document is no CVAT annotation: its root element must be <annotations>")
     info = given.info
-    return assemble(
-        reader.parts, reader.skeletons(), width=info.width, height=info.height, frame_count=info.frame_count
-    )
+    objects = link(reader.parts)
+    return assemble(objects, reader.skeletons(), width=info.width, height=info.height, frame_count=info.frame_count)
 
 
 class _Reader:
