@@ -5,31 +5,88 @@ A new format is a module beside these and a row here; REST, the command line and
 
 from __future__ import annotations
 
-from app.formats import coco, cvat, davis, overlay
+from app.formats import (
+    coco,
+    coco_keypoints,
+    coco_reader,
+    coco_video,
+    csv_table,
+    cvat,
+    davis,
+    labelme,
+    mots,
+    npz,
+    overlay,
+    yolo_box,
+    yolo_pose,
+    yolo_seg,
+    youtube_vos,
+)
 from app.formats.base import LABEL_TYPES, ExportInput, Format, Imported, ImportInput
+from app.formats.options import ExportOptions, choose_options, split_variant, variant_filename, variant_name
 from model.errors import InputError
 
-__all__ = ["EXPORTS", "FORMATS", "LABEL_TYPES", "ExportInput", "Format", "ImportInput", "Imported", "find_format"]
+__all__ = [
+    "EXPORTS",
+    "FORMATS",
+    "IMPORTS",
+    "LABEL_TYPES",
+    "ExportInput",
+    "ExportOptions",
+    "Format",
+    "ImportInput",
+    "Imported",
+    "choose_options",
+    "find_format",
+    "find_reader",
+    "find_variant",
+    "variant_filename",
+    "variant_name",
+]
+
+_JSON, _ZIP = "application/json", "application/zip"
+_MASK, _BOX, _POINTS = ("mask",), ("box",), ("keypoints",)
+_ALL = ("mask", "box", "keypoints")
 
 FORMATS: dict[str, Format] = {
     format_.name: format_
     for format_ in (
+        Format("davis", _ZIP, "davis.zip", davis.write_zip, davis.write_folder, read=davis.read, label_types=_MASK),
+        Format("youtube-vos", _ZIP, "youtube-vos.zip", youtube_vos.write, read=davis.read, label_types=_MASK),
+        Format("coco", _JSON, "coco.json", coco.write, read=coco_reader.read, label_types=(*LABEL_TYPES,)),
+        Format("coco-video", _JSON, "coco-video.json", coco_video.write, label_types=_MASK + _BOX),
+        Format("coco-keypoints", _JSON, "coco-keypoints.json", coco_keypoints.write, label_types=_ALL),
         Format(
-            "davis",
-            "application/zip",
-            "davis.zip",
-            davis.write_zip,
-            write_folder=davis.write_folder,
-            label_types=("mask",),
+            "yolo-seg",
+            _ZIP,
+            "yolo-seg.zip",
+            yolo_seg.write,
+            read=yolo_seg.read,
+            label_types=("polygon",),
+            options=("tolerance",),
         ),
-        Format("coco", "application/json", "coco.json", coco.write, label_types=("mask", "box", "keypoints")),
+        Format("yolo-pose", _ZIP, "yolo-pose.zip", yolo_pose.write, read=yolo_pose.read, label_types=_BOX + _POINTS),
+        Format("yolo-box", _ZIP, "yolo-box.zip", yolo_box.write, read=yolo_box.read, label_types=_BOX),
+        Format("mots", "text/plain", "mots.txt", mots.write, label_types=_MASK),
+        Format(
+            "labelme",
+            _ZIP,
+            "labelme.zip",
+            labelme.write,
+            read=labelme.read,
+            label_types=(*LABEL_TYPES,),
+            options=("tolerance",),
+        ),
+        Format("csv", "text/csv", "results.csv", csv_table.write, label_types=_BOX + _POINTS),
+        Format("npz", "application/x-npz", "results.npz", npz.write, label_types=_ALL),
         Format(
             "overlay",
             "video/mp4",
             "overlay.mp4",
             overlay.write,
             needs_frames=True,
-            label_types=("mask", "box", "keypoints"),
+            label_types=_ALL,
+            options=("outline", "opacity", "names", "confidence"),
         ),
         cvat.FORMAT,
         cvat.POLYGONS,
@@ -38,6 +95,9 @@ FORMATS: dict[str, Format] = {
 EXPORTS: dict[str, Format] = {name: format_ for name, format_ in FORMATS.items() if format_.write is not None}
 """Those that results are written in."""
 
+IMPORTS: dict[str, Format] = {name: format_ for name, format_ in FORMATS.items() if format_.read is not None}
+"""Those that labels are read from."""
+
 
 def find_format(name: str) -> Format:
     """The format of that name that results are written in.
@@ -45,7 +105,31 @@ def find_format(name: str) -> Format:
     Raises:
         InputError: `unknown-format`, naming those there are.
     """
-    if name not in EXPORTS:
-        known = ", ".join(EXPORTS)
+    return _find(name, EXPORTS)
+
+
+def find_reader(name: str) -> Format:
+    """The format of that name that labels are read from.
+
+    Raises:
+        InputError: `unknown-format`, naming those there are.
+    """
+    return _find(name, IMPORTS)
+
+
+def find_variant(name: str) -> tuple[Format, ExportOptions]:
+    """The format and the options that `variant_name` made this name of.
+
+    Raises:
+        InputError: `unknown-format` or `invalid-request`.
+    """
+    format_name, options = split_variant(name)
+    format_ = find_format(format_name)
+    return format_, choose_options(format_, options)
+
+
+def _find(name: str, formats: dict[str, Format]) -> Format:
+    if name not in formats:
+        known = ", ".join(formats)
         raise InputError(f"There is no format {name[:100]!r}. Choose one of: {known}.", slug="unknown-format")
-    return EXPORTS[name]
+    return formats[name]

@@ -31,7 +31,7 @@ class Pulled:
 
     Attributes:
         imported: objects and anchors, on the video's frames.
-        objects: for each object's id, how it goes back: `{"region": {"label_id", "type"} | None, "points": ... | None}`.
+        objects: how each object goes back, by id: `{"region": {"label_id", "type"} | None, "points": the same}`.
         sources: the shapes and tracks that were read, by job: `{job: {"shapes": [...], "tracks": [...]}}`.
         skipped: shapes on deleted frames, which are left out.
     """

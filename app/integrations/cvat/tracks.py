@@ -63,7 +63,8 @@ class _ObjectWriter:
         if self._points is not None and self._points["type"] == "skeleton":
             label = task.label(self._points["label_id"])
             self._names = {sub["name"]: sub["id"] for sub in label["sublabels"]}
-        self._tracks = {"region": Track(), "points": Track(), "skeleton": SkeletonTrack(list(self._names))}
+        self._region_track, self._points_track = Track(), Track()
+        self._skeleton_track = SkeletonTrack(list(self._names))
         self._keyframes: dict[str, list[Keyframe]] = {"region": [], "points": [], "skeleton": []}
         self.last = -1
 
@@ -73,20 +74,21 @@ class _ObjectWriter:
         if self._region is not None and (not shared or self._region["type"] in JOINED):
             kind: Region = self._region["type"]
             shape = None if found is None else region_shape(found, kind, number)
-            self._keep("region", self._tracks["region"].at(number, shape))
+            self._keep("region", self._region_track.at(number, shape))
         if self._points is None or shared:
             return
         points = {} if found is None else point_shapes(found, number)
         if self._names:
             known = {name: point for name, point in points.items() if name in self._names}
-            self._keep("skeleton", self._tracks["skeleton"].at(number, known))
+            self._keep("skeleton", self._skeleton_track.at(number, known))
         else:
-            self._keep("points", self._tracks["points"].at(number, _joined(number, points)))
+            self._keep("points", self._points_track.at(number, _joined(number, points)))
 
     def end(self, number: int) -> None:
         """Ends what is still seen on the frame after the last."""
-        for kind, track in self._tracks.items():
-            self._keep(kind, track.end(number))
+        self._keep("region", self._region_track.end(number))
+        self._keep("points", self._points_track.end(number))
+        self._keep("skeleton", self._skeleton_track.end(number))
 
     def annotations(self) -> Annotations:
         """What was collected, as CVAT's JSON."""
