@@ -4,8 +4,8 @@ Two formats go out, because CVAT has no tracks of masks (see `app.formats.cvat_t
 
 - `cvat` has the exact masks, one shape a frame, as CVAT itself writes masks in this format. CVAT drops the groups of
   masks on import, so that objects of one label can no longer be told apart there.
-- `cvat-polygons` has one track of polygons for every object, which CVAT imports as such; an outline is within a pixel
-  of the mask's.
+- `cvat-polygons` has one track of polygons for every object, which CVAT imports as such; an outline is within the
+  option `tolerance` of the mask's.
 
 Boxes, points and skeletons are tracks in both. Either is read back; an object's id is its `group_id`.
 """
@@ -32,4 +32,5 @@ POLYGONS = Format(
     "cvat-polygons.xml",
     partial(write, polygons=True),
     label_types=("polygon", "box", "keypoints"),
+    options=("tolerance",),
 )

@@ -58,10 +58,29 @@ def region_of(shapes: Sequence[Shape], width: int, height: int) -> dict[str, Any
     """
     if len(shapes) == 1:
         return _region(shapes[0], width, height)
-    mask = _mask(shapes[0], width, height)
+    mask = mask_of(shapes[0], width, height)
     for shape in shapes[1:]:
-        mask |= _mask(shape, width, height)
+        mask |= mask_of(shape, width, height)
     return {"mask": rle.encode(mask)}
+
+
+def mask_of(shape: Shape, width: int, height: int) -> Mask:
+    """The pixels (height, width) of a region.
+
+    Raises:
+        LabelError: `bad-annotations`, where it has none on the frame or is damaged.
+    """
+    try:
+        if shape.type == "mask":
+            mask = cvat_rle.decode(shape.points, width, height)
+        else:
+            ring = _clipped(_ring(shape), width, height)
+            mask = raster.polygon([ring], height, width) if len(ring) >= 6 else cvat_rle.decode([1, 0, 0, 0, 0], 1, 1)
+    except InputError as error:
+        raise fault(shape, error.detail.removesuffix(".")) from None
+    if not mask.any():
+        raise fault(shape, f"the {shape.type} has no pixels on the frame. Remove it, or mark it as outside")
+    return mask
 
 
 def keypoints_of(shapes: Sequence[Shape], label: str, width: int, height: int) -> list[dict[str, Any]]:
@@ -107,31 +126,17 @@ def _named_points(shape: Shape, label: str) -> list[tuple[str, Shape]]:
 
 def _region(shape: Shape, width: int, height: int) -> dict[str, Any]:
     if shape.type == "mask":
-        return {"mask": rle.encode(_mask(shape, width, height))}
+        return {"mask": rle.encode(mask_of(shape, width, height))}
     if shape.type == "rectangle" and not shape.rotation:
         x0, y0, x1, y1 = shape.points
         x0, x1 = sorted((min(max(x0, 0.0), float(width)), min(max(x1, 0.0), float(width))))
         y0, y1 = sorted((min(max(y0, 0.0), float(height)), min(max(y1, 0.0), float(height))))
         if x0 == x1 or y0 == y1:
             raise fault(shape, "the box has no area on the frame")
-        _mask(shape, width, height)  # a box between two pixel centres has no pixels: said here, where the line is known
+        mask_of(shape, width, height)  # a box between two pixel centres has no pixels: said here, where the line is known
         return {"box": [x0, y0, x1 - x0, y1 - y0]}
-    _mask(shape, width, height)
+    mask_of(shape, width, height)
     return {"polygon": [_clipped(_ring(shape), width, height)]}
-
-
-def _mask(shape: Shape, width: int, height: int) -> Mask:
-    try:
-        if shape.type == "mask":
-            mask = cvat_rle.decode(shape.points, width, height)
-        else:
-            ring = _clipped(_ring(shape), width, height)
-            mask = raster.polygon([ring], height, width) if len(ring) >= 6 else cvat_rle.decode([1, 0, 0, 0, 0], 1, 1)
-    except InputError as error:
-        raise fault(shape, error.detail.removesuffix(".")) from None
-    if not mask.any():
-        raise fault(shape, f"the {shape.type} has no pixels on the frame. Remove it, or mark it as outside")
-    return mask
 
 
 def _ring(shape: Shape) -> list[tuple[float, float]]:

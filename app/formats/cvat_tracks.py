@@ -14,14 +14,13 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
-from app.formats import cvat_rle
+from app.formats import contours, cvat_rle
+from app.formats.options import DEFAULTS
 from model.errors import InputError
 from model.labels import FrameResult, LabelObject, ObjectResult, raster
 from model.labels.types import Box
 
 Region = Literal["mask", "polygon", "rectangle"]
-TOLERANCE = 1.0
-"""How far, in pixels, a polygon may be from the mask's outline."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +143,10 @@ class Track:
         )
 
 
-def region_shape(found: ObjectResult, region: Region, frame: int) -> Keyframe | None:
-    """An object's region on one frame, or None where there is none."""
+def region_shape(
+    found: ObjectResult, region: Region, frame: int, tolerance: float = DEFAULTS.tolerance
+) -> Keyframe | None:
+    """An object's region on one frame, or None where there is none; a polygon is within `tolerance` of the outline."""
     if not found.visible:
         return None
     if region == "rectangle":
@@ -155,13 +156,11 @@ def region_shape(found: ObjectResult, region: Region, frame: int) -> Keyframe | 
         return None
     if region == "mask":
         return Keyframe(frame, region, tuple(cvat_rle.encode(found.mask)))
-    return Keyframe(frame, region, outline(found.mask))
+    return Keyframe(frame, region, outline(found.mask, tolerance))
 
 
-def outline(mask: raster.Mask, tolerance: float = TOLERANCE) -> tuple[float, ...]:
+def outline(mask: raster.Mask, tolerance: float = DEFAULTS.tolerance) -> tuple[float, ...]:
     """A mask as one ring `(x0, y0, x1, y1, ...)`: parts and holes are joined by bridges without width."""
-    from app.formats import contours
-
     return tuple(contours.flat(contours.joined(contours.polygons(mask, tolerance))))
 
 

@@ -50,7 +50,7 @@ def write(given: ExportInput, path: Path, *, polygons: bool = False) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file, ExitStack() as stack:
         file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n')
         file.writelines(_meta(given, planned))
-        writers = [_ObjectWriter(object_, planned, given.info.frame_count, stack) for object_ in given.objects]
+        writers = [_ObjectWriter(object_, planned, given, stack) for object_ in given.objects]
         for result in given.results():
             found = {entry.object: entry for entry in result.objects}
             for writer in writers:
@@ -64,10 +64,11 @@ def write(given: ExportInput, path: Path, *, polygons: bool = False) -> None:
 class _ObjectWriter:
     """Collects the tracks of one object while the results go by; what is large waits on the disk."""
 
-    def __init__(self, object_: LabelObject, planned: Plan, frame_count: int, stack: ExitStack) -> None:
+    def __init__(self, object_: LabelObject, planned: Plan, given: ExportInput, stack: ExitStack) -> None:
         self.object = object_
         self._plan = plan = planned.objects[object_.id]
-        self._step, self._frame_count = planned.step, frame_count
+        self._step, self._frame_count = planned.step, given.info.frame_count
+        self._tolerance = given.options.tolerance
         self._last = -1
         self._region = Track()
         self._skeleton = SkeletonTrack(plan.points)
@@ -85,7 +86,7 @@ class _ObjectWriter:
         """Takes what one frame says of the object; None where its result is missing there."""
         plan, self._last = self._plan, frame
         if plan.region is not None:
-            shape = None if found is None else region_shape(found, plan.region, frame)
+            shape = None if found is None else region_shape(found, plan.region, frame, self._tolerance)
             self._write("region", self._region.at(frame, shape))
         points = {} if found is None else point_shapes(found, frame)
         if plan.skeleton:

@@ -26,7 +26,8 @@ class JobPush:
         delete: annotations of an earlier run that are not what the results say now.
         same: objects that stand there already as they should.
         edited: objects that a person has changed since; they stay as they are.
-        sources: drawn annotations that the results take the place of, where that was asked for.
+        sources: drawn annotations that the results were made of and that are still there as they were read.
+        replace: whether these are taken out.
     """
 
     job: int
@@ -35,11 +36,13 @@ class JobPush:
     same: list[int] = field(default_factory=list)
     edited: list[int] = field(default_factory=list)
     sources: Annotations = field(default_factory=lambda: {"shapes": [], "tracks": []})
+    replace: bool = False
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is to be done."""
-        return not any(_count(part) for part in (self.create, self.delete, self.sources))
+    def requests(self) -> list[tuple[str, Annotations]]:
+        """What is sent, in order: what was ours goes first, what people drew last."""
+        found = [("delete", self.delete)] if _count(self.delete) else []
+        found += [("create", part) for part in portions(self.create)]
+        return found + ([("delete", self.sources)] if self.replace and _count(self.sources) else [])
 
 
 def plan(
@@ -48,7 +51,8 @@ def plan(
     objects: Mapping[int, Mapping[str, Any]],
     results: Callable[[], Iterable[FrameResult]],
     *,
-    sources: Mapping[int, Annotations] | None = None,
+    sources: Mapping[int, Annotations],
+    replace: bool = False,
     overwrite_edited: bool = False,
     on_job: Callable[[], None] = lambda: None,
 ) -> Iterator[JobPush]:
@@ -59,29 +63,30 @@ def plan(
         task: the task.
         objects: how each object goes back.
         results: starts a pass over the results.
-        sources: drawn annotations to remove, by job; those that were changed since they were read are left.
+        sources: what people had drawn when the task was pulled, by job.
+        replace: take that out, except where it was changed since.
         overwrite_edited: replace also what a person has changed of ours.
         on_job: called after each job.
     """
     for segment in task.segments:
         present = server.get(f"/jobs/{segment.job}/annotations/")
-        yield _plan_job(task, segment, objects, results(), present, (sources or {}).get(segment.job), overwrite_edited)
+        push = _plan_job(task, segment, objects, results(), present, overwrite_edited)
+        push.replace = replace
+        for kind in ("shapes", "tracks"):
+            # CVAT gives an annotation that is edited a new id.
+            ids = {entry["id"] for entry in sources.get(segment.job, {}).get(kind, ())}
+            push.sources[kind] = [entry for entry in present[kind] if entry["id"] in ids and not is_ours(entry)]
+        yield push
         on_job()
 
 
 def apply(server: Server, push: JobPush, *, on_request: Callable[[], None] = lambda: None) -> None:
-    """Does it. What was ours goes first, what people drew last, so that no moment has anything twice of ours.
+    """Does it: at no moment does anything of ours stand there twice.
 
     A run that is cut off leaves a part of the new annotations; the next run knows them again and replaces them.
     """
-    if _count(push.delete):
-        server.patch_annotations(push.job, "delete", dict(push.delete))
-        on_request()
-    for part in portions(push.create):
-        server.patch_annotations(push.job, "create", dict(part))
-        on_request()
-    if _count(push.sources):
-        server.patch_annotations(push.job, "delete", dict(push.sources))
+    for action, part in push.requests():
+        server.patch_annotations(push.job, action, dict(part))
         on_request()
 
 
@@ -107,7 +112,6 @@ def _plan_job(
     objects: Mapping[int, Mapping[str, Any]],
     results: Iterable[FrameResult],
     present: Mapping[str, list[dict[str, Any]]],
-    sources: Annotations | None,
     overwrite_edited: bool,
 ) -> JobPush:
     push = JobPush(segment.job)
@@ -129,10 +133,6 @@ def _plan_job(
             for kind in ("shapes", "tracks"):
                 push.delete[kind] += old[kind]
                 push.create[kind] += new[kind]
-    if sources is not None:
-        for kind in ("shapes", "tracks"):
-            ids = {entry["id"] for entry in sources[kind]}
-            push.sources[kind] = [entry for entry in present[kind] if entry["id"] in ids and not is_ours(entry)]
     return push
 
 

@@ -50,7 +50,7 @@ def connect(args: argparse.Namespace) -> Iterator[Server]:
             yield Server(client)
     except ApiException as error:
         raise InputError(_refused(error)) from None
-    except (CvatSdkException, HTTPError, OSError) as error:
+    except (CvatSdkException, HTTPError) as error:
         raise InputError(f"CVAT cannot be reached: {error}") from None
 
 
