@@ -133,7 +133,9 @@ def _region(shape: Shape, width: int, height: int) -> dict[str, Any]:
         y0, y1 = sorted((min(max(y0, 0.0), float(height)), min(max(y1, 0.0), float(height))))
         if x0 == x1 or y0 == y1:
             raise fault(shape, "the box has no area on the frame")
-        mask_of(shape, width, height)  # a box between two pixel centres has no pixels: said here, where the line is known
+        mask_of(
+            shape, width, height
+        )  # a box between two pixel centres has no pixels: said here, where the line is known
         return {"box": [x0, y0, x1 - x0, y1 - y0]}
     mask_of(shape, width, height)
     return {"polygon": [_clipped(_ring(shape), width, height)]}

@@ -204,11 +204,13 @@ class StandIn:
 
     def meta(self) -> dict[str, Any]:
         count, (width, height) = len(self.pictures), self.size
+        # CVAT names a task's pictures one by one, and a video once.
+        names = [f"{index}.png" for index in range(count)] if self.chunks else ["clip.mp4"]
         return {
             "chunk_size": 4, "size": count, "image_quality": 70, "start_frame": self.start_frame,
             "stop_frame": self.start_frame + (count - 1) * self.step, "deleted_frames": list(self.deleted),
             "frame_filter": f"step={self.step}" if self.step > 1 else "", "chunks_updated_date": CREATED,
-            "frames": [{"name": "clip.mp4", "width": width, "height": height, "related_files": 0}],
+            "frames": [{"name": name, "width": width, "height": height, "related_files": 0} for name in names],
         }  # fmt: skip
 
     def job(self, id_: int) -> dict[str, Any]:
