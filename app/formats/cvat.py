@@ -12,11 +12,33 @@ Boxes, points and skeletons are tracks in both. Either is read back; an object's
 
 from __future__ import annotations
 
-from functools import partial
+from pathlib import Path
 
-from app.formats.base import Format
-from app.formats.cvat_read import read
-from app.formats.cvat_write import write
+from app.formats.base import ExportInput, Format, Imported, ImportInput
+
+# The modules that do the work come in with the first file: the service starts without them.
+
+
+def write(given: ExportInput, path: Path) -> None:
+    """Writes `cvat`; see `app.formats.cvat_write`."""
+    from app.formats import cvat_write
+
+    cvat_write.write(given, path)
+
+
+def write_polygons(given: ExportInput, path: Path) -> None:
+    """Writes `cvat-polygons`."""
+    from app.formats import cvat_write
+
+    cvat_write.write(given, path, polygons=True)
+
+
+def read(given: ImportInput) -> Imported:
+    """Reads either of CVAT's two XML formats; see `app.formats.cvat_read`."""
+    from app.formats import cvat_read
+
+    return cvat_read.read(given)
+
 
 FORMAT = Format(
     "cvat",
@@ -30,7 +52,7 @@ POLYGONS = Format(
     "cvat-polygons",
     "application/xml",
     "cvat-polygons.xml",
-    partial(write, polygons=True),
+    write_polygons,
     label_types=("polygon", "box", "keypoints"),
     options=("tolerance",),
 )
