@@ -56,9 +56,9 @@ def _pull(args: argparse.Namespace, folder: Folder) -> int:
     with sdk.connect(args) as server:
         task = Task.read(server, args.task, whole=args.video is not None)
         annotations = pulling.read_annotations(server, task)
-        for job, kept in folder.replaced().items():
+        for kept in folder.replaced().values():
             for kind, entries in kept.items():
-                annotations.setdefault(job, {"shapes": [], "tracks": []})[kind] += entries
+                annotations[kind] += entries
         pulled = pulling.pull(task, annotations)
         job_in = {
             "objects": pulled.imported.objects,
@@ -66,7 +66,7 @@ def _pull(args: argparse.Namespace, folder: Folder) -> int:
             "options": task.frames.options,
             "metadata": {"cvat": {"server": task.server, "task": task.id}},
         }
-        folder.save_pull(task, pulled.objects, pulled.sources, job_in)
+        folder.save_pull(task, pulled.objects, pulling.read_sources(server, task), job_in)
         if args.video is None:
             with tqdm(total=len(task.frames.kept), unit="frame", desc="downloading") as bar:
                 pulling.download_frames(server, task, folder.frames, on_frame=lambda: _advance(bar))

@@ -11,8 +11,11 @@ A track is an object. A single shape has no identity beyond its frame, so:
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from app.formats.base import Imported
@@ -53,8 +56,12 @@ class Part:
         """Whether it is on that frame, keyframe or not."""
         if self.single:
             return frame in self.frames
-        before = [keyframe for keyframe in self.frames if keyframe <= frame]
-        return bool(before) and not self.frames[max(before)].gone
+        before = bisect_right(self._keyframes, frame)
+        return before > 0 and not self.frames[self._keyframes[before - 1]].gone
+
+    @cached_property
+    def _keyframes(self) -> list[int]:
+        return sorted(self.frames)
 
 
 @dataclass
@@ -92,6 +99,11 @@ def part_of_track(label: str, group: int, frames: dict[int, Shape], step: int = 
     if len(frames) == 2 and shown == [min(frames)] and max(frames) == shown[0] + step and _same(*frames.values()):
         return Part(label, group, {shown[0]: frames[shown[0]]}, single=True, closes=max(frames))
     return Part(label, group, dict(sorted(frames.items())))
+
+
+def is_name(text: str) -> bool:
+    """Whether an object or a keypoint may be called so (`app.schemas.base.Name`)."""
+    return text == text.strip() and 1 <= len(text) <= 100 and text.isprintable()
 
 
 def link(parts: Sequence[Part]) -> list[LinkedObject]:
@@ -175,12 +187,12 @@ def _split(name: str, group: int, members: list[Part]) -> list[LinkedObject]:
 
 
 def _loose(label: str, members: list[Part]) -> list[LinkedObject]:
-    frames = [frame for part in members for frame in part.frames]
-    if len(set(frames)) == len(frames):
+    frames = Counter(frame for part in members for frame in part.frames)
+    if max(frames.values()) == 1:
         return [LinkedObject(label, 0, members)]
-    if len(set(frames)) == 1:
+    if len(frames) == 1:
         return [LinkedObject(label, 0, [part]) for part in members]
-    clash = next(part.first for part in members if frames.count(min(part.frames)) > 1)
+    clash = next(part.first for part in members if frames[min(part.frames)] > 1)
     raise fault(
         clash,
         f"several shapes of {label!r} stand on this frame and others on further frames, so that it is open which belong"
@@ -220,20 +232,22 @@ def _ids(objects: Sequence[LinkedObject]) -> list[int]:
 
 
 def _labels(object_: LinkedObject, width: int, height: int, frame_count: int) -> Iterable[tuple[int, dict[str, Any]]]:
-    frames = {frame for part in object_.parts for frame in part.frames}
-    shown = {frame for part in object_.parts for frame, shape in part.frames.items() if not shape.gone}
+    by_frame: dict[int, list[Shape]] = {}
+    for part in object_.parts:
+        for frame, shape in part.frames.items():
+            by_frame.setdefault(frame, []).append(shape)
+    shown = {frame: [shape for shape in shapes if not shape.gone] for frame, shapes in by_frame.items()}
     # A single shape's closing counts once the object was followed up to it: seen on the two frames before.
     ends = {
         part.closes
         for part in object_.parts
-        if part.closes is not None and min(part.frames) - (part.closes - min(part.frames)) in shown
+        if part.closes is not None and shown.get(min(part.frames) - (part.closes - min(part.frames)))
     }
-    for frame in sorted(frame for frame in frames | ends if frame < frame_count):
-        shapes = [part.frames[frame] for part in object_.parts if frame in part.frames]
-        shapes = [shape for shape in shapes if not shape.gone]
-        if shapes:
-            yield frame, _label(object_, shapes, width, height)
-        elif not any(part.shown_at(frame) for part in object_.parts):
+    tracks = [part for part in object_.parts if not part.single]
+    for frame in sorted(frame for frame in {*by_frame, *ends} if frame < frame_count):
+        if shown.get(frame):
+            yield frame, _label(object_, shown[frame], width, height)
+        elif not any(part.shown_at(frame) for part in tracks):
             yield frame, {"absent": True}
 
 

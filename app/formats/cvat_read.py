@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from app.formats.base import Imported, ImportInput
-from app.formats.cvat_objects import Part, assemble, link, part_of_track
+from app.formats.cvat_objects import Part, assemble, is_name, link, part_of_track
 from app.formats.cvat_shapes import Shape
 from app.formats.cvat_write import KEYPOINT_ATTRIBUTE
 from app.formats.cvat_xml import Element, bad, parse
@@ -31,6 +31,7 @@ _SHAPES = ("box", "polygon", "mask", "ellipse", "points", "skeleton")
 _REFUSED = {"polyline": "lines", "cuboid": "cuboids"}
 _TYPES = {"box": "rectangle"}
 _MAX_SHAPES = 1_000_000
+_MAX_POINTS, _MAX_EDGES = 256, 4096
 
 
 def read(given: ImportInput) -> Imported:
@@ -80,7 +81,7 @@ class _Reader:
             self._check_task(element)
         if self._path == ["annotations", "track"]:
             self._track, self._keyframes = element, {}
-            _required(element, "label")
+            _named(element, _required(element, "label"))
         elif self._path == ["annotations", "image"]:
             self._image = self._frame_of(element)
         elif element.name in _REFUSED and self._inside:
@@ -96,11 +97,12 @@ class _Reader:
         elif element.name == "annotations" and not self._path:
             self.complete = True
         elif element.name == "attribute" and element.attributes.get("name") == KEYPOINT_ATTRIBUTE:
-            self._keypoint = element.text.strip() or None
+            self._keypoint = _named(element, element.text) if element.text.strip() else None
         elif element.name in _SHAPES and self._inside:
             self._end_of_shape(element)
         elif element.name == "track" and self._track is not None:
-            self._add(part_of_track(element.attributes["label"], _group(element), self._keyframes, self._step))
+            part = part_of_track(element.attributes["label"].strip(), _group(element), self._keyframes, self._step)
+            self.parts += [] if part is None else [part]
             self._track = None
         elif element.name == "image":
             self._image = None
@@ -109,11 +111,12 @@ class _Reader:
         """The skeletons that the labels declare, by label."""
         found = {}
         for label in self._labels:
-            if label.get("type") == "skeleton":
-                names = [other["name"] for other in self._labels if other.get("parent") == label["name"]]
+            name = label.get("name")
+            if name and label.get("type") == "skeleton":
+                names = [other.get("name", "") for other in self._labels if other.get("parent") == name]
                 skeleton = skeleton_of(label.get("svg", ""), names)
                 if skeleton is not None:
-                    found[label["name"]] = skeleton
+                    found[name] = skeleton
         return found
 
     @property
@@ -142,29 +145,18 @@ class _Reader:
         if in_skeleton:
             assert self._skeleton is not None
             if element.attributes.get("keyframe", "1") == "1" or self._track is None:
-                self._skeleton.append((_required(element, "label"), shape))
+                self._skeleton.append((_named(element, _required(element, "label")), shape))
             return
         elements, self._skeleton = self._skeleton, None
         if self._track is None:
             assert self._image is not None
-            self._add(Part(_required(element, "label"), _group(element), {self._image: shape}, single=True))
+            label = _named(element, _required(element, "label"))
+            self.parts.append(Part(label, _group(element), {self._image: shape}, single=True))
         elif element.attributes.get("keyframe", "1") == "1" and (elements is None or elements):
             frame = _whole(element, "frame")
             if frame in self._keyframes:
                 raise bad(element.line, f"frame {frame} stands twice in one track")
             self._keyframes[frame] = shape
-
-    def _add(self, part: Part | None) -> None:
-        if part is None:
-            return
-        name = part.label.strip()
-        if not name or len(name) > 100 or not name.isprintable():
-            raise LabelError(
-                f"{part.first.where}: the label's name must have 1 to 100 printable characters.",
-                slug="bad-annotations",
-            )
-        part.label = name
-        self.parts.append(part)
 
     def _frame_of(self, image: Element) -> int:
         for name in ("width", "height"):
@@ -203,7 +195,7 @@ def skeleton_of(svg: str, names: list[str], ids: dict[str, str] | None = None) -
         ids: names by id, for pictures that speak of ids (CVAT's REST API).
 
     Returns:
-        As `skeleton` of an object in `POST /v1/jobs`; None without any point.
+        As `skeleton` of an object in `POST /v1/jobs`; None without any point, and for more than such a skeleton holds.
     """
     nodes: dict[str, str] = {}
     edges: list[tuple[str, str]] = []
@@ -218,14 +210,15 @@ def skeleton_of(svg: str, names: list[str], ids: dict[str, str] | None = None) -
             edges.append((given["data-node-from"], given["data-node-to"]))
 
     try:
-        parse(io.BytesIO(f"<svg>{svg}</svg>".encode()), start, lambda element: None)
+        parse(io.BytesIO(f"<svg>{svg}</svg>".encode("utf-8", "replace")), start, lambda element: None)
     except LabelError:
         nodes, edges = {}, []  # a picture is drawn by hand at times: the points' names are known without it
-    points = list(dict.fromkeys([*nodes.values(), *names]))
-    if not points:
+    points = [name for name in dict.fromkeys([*nodes.values(), *names]) if is_name(name)]
+    if not points or len(points) > _MAX_POINTS or len(edges) > _MAX_EDGES:
         return None
     index = {name: number for number, name in enumerate(points)}
-    pairs = [[index[nodes[a]], index[nodes[b]]] for a, b in edges if a in nodes and b in nodes]
+    known = {node: index[name] for node, name in nodes.items() if name in index}
+    pairs = [[known[a], known[b]] for a, b in edges if a in known and b in known]
     return {"points": points, "edges": pairs}
 
 
@@ -318,6 +311,13 @@ def _pairs(element: Element) -> list[float]:
     if not all(abs(value) < 1e9 for value in points):
         raise bad(element.line, "`points` holds a number that is no place on a frame")
     return points
+
+
+def _named(element: Element, text: str) -> str:
+    name = text.strip()
+    if not is_name(name):
+        raise bad(element.line, "a label's or a point's name must have 1 to 100 printable characters")
+    return name
 
 
 def _group(element: Element) -> int:

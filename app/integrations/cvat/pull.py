@@ -20,6 +20,7 @@ from app.integrations.cvat.sdk import Server
 from app.integrations.cvat.task import Task
 from model.errors import InputError, LabelError
 
+Annotations = dict[str, list[dict[str, Any]]]
 _TYPES = ("rectangle", "polygon", "mask", "ellipse", "points", "skeleton")
 _KINDS = {"any": None, "rectangle": "rectangle", "polygon": "polygon", "mask": "mask", "ellipse": "polygon"}
 _DRAWN = {"ellipse": "polygon"}
@@ -32,47 +33,46 @@ class Pulled:
     Attributes:
         imported: objects and anchors, on the video's frames.
         objects: how each object goes back, by id: `{"region": {"label_id", "type"} | None, "points": the same}`.
-        sources: the shapes and tracks that were read, by job: `{job: {"shapes": [...], "tracks": [...]}}`.
         skipped: shapes on deleted frames, which are left out.
     """
 
     imported: Imported
     objects: dict[int, dict[str, Any]]
-    sources: dict[int, dict[str, list[dict[str, Any]]]]
     skipped: int
 
 
-def read_annotations(server: Server, task: Task) -> dict[int, dict[str, Any]]:
-    """The annotations of every job of the task."""
-    return {segment.job: server.get(f"/jobs/{segment.job}/annotations/") for segment in task.segments}
+def read_annotations(server: Server, task: Task) -> Annotations:
+    """What people drew in the task, all jobs together: CVAT joins what it finds twice where two overlap."""
+    return _drawn(server.get(f"/tasks/{task.id}/annotations/"))
 
 
-def pull(task: Task, annotations: dict[int, dict[str, Any]]) -> Pulled:
-    """What people drew in a task, as a request. What an earlier run of ours put there is not read.
+def read_sources(server: Server, task: Task) -> dict[int, Annotations]:
+    """The same job by job, under the ids by which it can be removed; only jobs that have any."""
+    found = {segment.job: _drawn(server.get(f"/jobs/{segment.job}/annotations/")) for segment in task.segments}
+    return {job: drawn for job, drawn in found.items() if any(drawn.values())}
+
+
+def pull(task: Task, annotations: Annotations) -> Pulled:
+    """What people drew in a task, as a request.
 
     Args:
         task: the task.
-        annotations: of its jobs; `read_annotations`.
+        annotations: `read_annotations`.
 
     Raises:
-        LabelError: `bad-annotations`, for shapes that cannot be used; the message names the job and the shape.
+        LabelError: `bad-annotations`, for shapes that cannot be used; the message names the frame and the track.
     """
     reader = _Reader(task)
-    sources: dict[int, dict[str, list[dict[str, Any]]]] = {}
-    for job, data in annotations.items():
-        drawn = {kind: [entry for entry in data[kind] if not is_ours(entry)] for kind in ("shapes", "tracks")}
-        for shape in drawn["shapes"]:
-            reader.add_shape(job, shape)
-        for track in drawn["tracks"]:
-            reader.add_track(job, track)
-        if drawn["shapes"] or drawn["tracks"]:
-            sources[job] = drawn
+    for shape in annotations["shapes"]:
+        reader.add_shape(shape)
+    for track in annotations["tracks"]:
+        reader.add_track(track)
     objects = link(reader.parts)
     skeletons = {label["name"]: found for label in task.labels if (found := _skeleton(label)) is not None}
     imported = assemble(
         objects, skeletons, width=task.width, height=task.height, frame_count=task.frames.frame_count
     )  # fmt: skip
-    return Pulled(imported, {object_.id: _way_back(task, object_) for object_ in objects}, sources, reader.skipped)
+    return Pulled(imported, {object_.id: _way_back(task, object_) for object_ in objects}, reader.skipped)
 
 
 def download_frames(server: Server, task: Task, path: Path, *, on_frame: Callable[[], None] = lambda: None) -> None:
@@ -103,8 +103,8 @@ class _Reader:
         self.parts: list[Part] = []
         self.skipped = 0
 
-    def add_shape(self, job: int, shape: dict[str, Any]) -> None:
-        where = f"Job {job}, frame {shape['frame']}"
+    def add_shape(self, shape: dict[str, Any]) -> None:
+        where = f"Frame {shape['frame']}"
         index = self._task.frames.to_video(shape["frame"])
         if index is None:
             self.skipped += 1
@@ -118,9 +118,9 @@ class _Reader:
         part = Part(label["name"], shape.get("group") or 0, {index: read}, single=True, origin=label["id"])
         self.parts.append(part)
 
-    def add_track(self, job: int, track: dict[str, Any]) -> None:
-        where = f"Job {job}, track {track.get('id')}"
+    def add_track(self, track: dict[str, Any]) -> None:
         label = self._task.label(track["label_id"])
+        where = f"Track of {label['name']!r} from frame {track['frame']}"
         names = _names(label)
         elements: dict[int, list[tuple[str, Shape]]] = {}
         for element in track.get("elements") or ():
@@ -143,6 +143,11 @@ class _Reader:
         if part is not None:
             part.origin = label["id"]
             self.parts.append(part)
+
+
+def _drawn(data: dict[str, Any]) -> Annotations:
+    """Without what an earlier run of ours put there."""
+    return {kind: [entry for entry in data[kind] if not is_ours(entry)] for kind in ("shapes", "tracks")}
 
 
 def _shape(given: dict[str, Any], where: str, elements: tuple[tuple[str, Shape], ...] = ()) -> Shape:

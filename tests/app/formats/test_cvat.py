@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -380,7 +381,7 @@ class TestReader:
             (track('<polygon frame="1" points="1,1;2;3,4"/>'), "must be x,y;x,y"),
             (track('<polygon frame="1" points="90,1;99,2;99,4"/>'), "the polygon has no pixels on the frame"),
             (track('<points frame="1" points="90,1"/>'), "lies outside the frame"),
-            (track(box(1), label="x" * 101), "1 to 100 printable"),
+            (track(box(1), label="x" * 101), "Line 5: a label's or a point's name must have 1 to 100 printable"),
             ("<track/>", "Line 5: <track> lacks `label`"),
             ("", "hold no shape"),
             (track(box(1, outside=1)), "hold no shape"),
@@ -433,6 +434,60 @@ class TestReader:
                     f'<image id="3" name="b">{grouped[2]}</image>'
                 )
             )
+
+
+VALUES = ["", "-1", "0", "1e400", "nan", "9" * 20, "x", "0, 4", "4", "1,1;2,2", "9,9;9,9;9,9", "&x;", "\x00", "é" * 200]
+PIECES = [
+    "<",
+    "/>",
+    '"',
+    "<track>",
+    "</track>",
+    '<image id="1">',
+    "<skeleton>",
+    "<meta>",
+    "</annotations>",
+    "<points/>",
+]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    values=st.lists(st.tuples(st.integers(0, 5000), st.sampled_from(VALUES)), max_size=3),
+    cuts=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 40), st.sampled_from(PIECES)), max_size=1),
+)
+def test_a_spoilt_file_is_read_or_refused_with_a_reason(
+    write: Callable, folder: Path, values: list[tuple[int, str]], cuts: list[tuple[int, int, str]]
+) -> None:
+    by_frame = {f: [region(f, ring(f, 3)), only_points(2, ("head", 1, 1, True))] for f in (2, 3)}
+    text = write([object_(1), object_(2, "puppet", BONES)], results(by_frame))
+    for at, value in values:
+        places = list(re.finditer(r'="([^"]*)"', text))
+        start, stop = places[at % len(places)].span(1)
+        text = text[:start] + value + text[stop:]
+    for at, length, piece in cuts:
+        text = text[: at % len(text)] + piece + text[at % len(text) + length :]
+    (folder / "spoilt.xml").write_text(text)
+    refused: InputError | None = None
+    try:
+        imported = cvat.read(ImportInput(folder / "spoilt.xml", video_name="x", **video()))
+    except InputError as error:
+        refused = error
+    else:
+        parse_job(json.dumps({"objects": imported.objects, "anchors": imported.anchors}))
+    assert refused is None or (refused.slug, refused.detail[-1]) == ("bad-annotations", ".")
+
+
+def test_a_long_file_is_read_in_no_time(folder: Path) -> None:
+    frames = 20_000
+    shapes = "".join(box(frame, outside=frame % 2) for frame in range(frames))
+    masks = "".join(
+        track(f'<mask frame="{f}" keyframe="1" outside="0" rle="0, 4" left="0" top="0" width="2" height="2"/>', group=3)
+        for f in range(0, frames, 4)
+    )
+    (folder / "long.xml").write_text(document(track(shapes) + masks))
+    imported = cvat.read(ImportInput(folder / "long.xml", video_name="x", **video(frames)))
+    assert len(imported.anchors) == frames
 
 
 CLIPS = {
