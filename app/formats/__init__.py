@@ -54,7 +54,14 @@ FORMATS: dict[str, Format] = {
         Format("youtube-vos", _ZIP, "youtube-vos.zip", youtube_vos.write, read=davis.read, label_types=_MASK),
         Format("coco", _JSON, "coco.json", coco.write, read=coco_reader.read, label_types=(*LABEL_TYPES,)),
         Format("coco-video", _JSON, "coco-video.json", coco_video.write, label_types=_MASK + _BOX),
-        Format("coco-keypoints", _JSON, "coco-keypoints.json", coco_keypoints.write, label_types=_ALL),
+        Format(
+            "coco-keypoints",
+            _JSON,
+            "coco-keypoints.json",
+            coco_keypoints.write,
+            read=coco_reader.read,
+            label_types=_ALL,
+        ),
         Format(
             "yolo-seg",
             _ZIP,
@@ -102,16 +109,22 @@ def find_format(name: str) -> Format:
     Raises:
         InputError: `unknown-format`, naming those there are.
     """
-    return _find(name, EXPORTS)
+    if name not in EXPORTS:
+        known = ", ".join(EXPORTS)
+        raise InputError(f"There is no format {name[:100]!r}. Choose one of: {known}.", slug="unknown-format")
+    return EXPORTS[name]
 
 
 def find_reader(name: str) -> Format:
     """The format of that name that labels are read from.
 
     Raises:
-        InputError: `unknown-format`, naming those there are.
+        InputError: `invalid-request`, naming those there are.
     """
-    return _find(name, IMPORTS)
+    if name not in IMPORTS:
+        detail = f"Labels are not read from a format {name[:100]!r}. Choose one of: {', '.join(IMPORTS)}."
+        raise InputError(detail, slug="invalid-request", pointer="/format")
+    return IMPORTS[name]
 
 
 def find_variant(name: str) -> tuple[Format, ExportOptions]:
@@ -123,10 +136,3 @@ def find_variant(name: str) -> tuple[Format, ExportOptions]:
     format_name, options = split_variant(name)
     format_ = find_format(format_name)
     return format_, choose_options(format_, options)
-
-
-def _find(name: str, formats: dict[str, Format]) -> Format:
-    if name not in formats:
-        known = ", ".join(formats)
-        raise InputError(f"There is no format {name[:100]!r}. Choose one of: {known}.", slug="unknown-format")
-    return formats[name]

@@ -12,10 +12,15 @@ from app.problems import InvalidDocument
 from model.errors import InputError
 
 
-def request(*argv: str) -> tuple[dict, bytes | None]:
+def asked(*argv: str) -> labels.Asked:
     parser = argparse.ArgumentParser()
     labels.add_arguments(parser)
     return labels.request_of(parser.parse_args(argv))
+
+
+def request(*argv: str) -> tuple[dict, bytes | None]:
+    found = asked(*argv)
+    return found.spec, found.mask
 
 
 def write(path: Path, document: object) -> str:

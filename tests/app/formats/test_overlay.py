@@ -99,5 +99,5 @@ def test_one_table_names_every_format(export_input: Callable, tmp_path: Path) ->
         format_.write_file(export_input(), tmp_path / format_.filename)
     assert (tmp_path / "coco" / "coco.json").read_bytes() == (tmp_path / "coco.json").read_bytes()
     assert len(list((tmp_path / "davis").iterdir())) == 12
-    with pytest.raises(InputError, match="davis, coco, overlay"):
+    with pytest.raises(InputError, match="davis, youtube-vos, coco, "):
         find_format("yolo")
