@@ -150,7 +150,7 @@ def test_an_export_with_options_is_another_export(
     assert answer.headers["content-disposition"] == f'attachment; filename="{job_id}-overlay.mp4"'
     assert answer.headers["etag"] != client.get(address).headers["etag"]
     assert client.delete(f"/v1/jobs/{job_id}").status_code == 204
-    assert not [key for key in service.redis.scan_iter("lp:export*")]
+    assert not list(service.redis.scan_iter("lp:export*"))
 
 
 @pytest.mark.parametrize(

@@ -117,3 +117,12 @@ def test_a_format_that_is_only_read_is_not_written(export_input: Callable[..., E
     with pytest.raises(InputError) as caught:
         only_read.write_into(export_input(), tmp_path)
     assert caught.value.slug == "unknown-format"
+
+
+def test_the_page_about_formats_has_a_row_for_each() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
+    for name, format_ in FORMATS.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        _, _, _, written, read, options = (cell.strip() for cell in row.strip("|").split("|"))
+        assert (written == "yes", read == "yes") == (format_.write is not None, format_.read is not None), name
+        assert [option.strip(" `") for option in options.split(",") if option.strip()] == list(format_.options), name
