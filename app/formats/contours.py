@@ -2,15 +2,16 @@
 
 The outline is traced at half height between the centres of set and unset pixels (contourpy), in the geometry of the
 contracts: the centre of the top-left pixel is (0.5, 0.5). It parts the centres exactly, so that
-`model.labels.raster.polygon` gives the mask back pixel for pixel. Simplifying (GEOS through shapely: Douglas and
-Peucker, 1973, keeping the topology) then drops points as long as none lies further than `tolerance` from what remains.
+`model.labels.raster.polygon` gives the mask back pixel for pixel. Simplifying (Douglas and Peucker, 1973, as GEOS has
+it, through shapely) then drops points as long as none lies further than `tolerance` from what remains, and no outline
+crosses itself or another of its part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,10 @@ from numpy.typing import NDArray
 from model.labels.raster import tight_box
 from model.labels.types import Mask
 
-if TYPE_CHECKING:
-    from shapely import Polygon
-
 Ring = NDArray[np.float64]
 """A closed outline, (n, 2) of x and y in pixels; the last point is not the first one again."""
+
+_MOST_CHAINED = 200  # beyond that, a mask is noise, and the search for short bridges is not worth its time
 
 Part = tuple[Ring, list[Ring]]
 """An outline and the holes in it."""
@@ -41,12 +41,7 @@ def polygons(mask: Mask, tolerance: float = 0.0) -> list[Part]:
     """
     if tolerance < 0:
         raise ValueError("the tolerance must not be negative")
-    parts = []
-    for outline in _traced(mask):
-        # At 0 this only drops the points in the middle of straight lines.
-        simple = outline.simplify(tolerance, preserve_topology=True)
-        parts.append((_ring(simple.exterior.coords), [_ring(hole.coords) for hole in simple.interiors]))
-    return parts
+    return [_simplified(part, tolerance) for part in _traced(mask)]
 
 
 def flat(ring: Ring, decimals: int = 2) -> list[float]:
@@ -63,12 +58,7 @@ def joined(parts: Iterable[Part]) -> Ring:
         parts: at least one.
     """
     rings = [ring for outer, holes in parts for ring in (outer, *holes)]
-    order = [rings.pop(0)]
-    while rings:  # each time the ring that is nearest, so that bridges are short
-        last = order[-1][0]
-        nearest = min(range(len(rings)), key=lambda k: float(np.abs(rings[k] - last).sum(axis=1).min()))
-        ring = rings.pop(nearest)
-        order.append(np.roll(ring, -int(np.abs(ring - last).sum(axis=1).argmin()), axis=0))
+    order = _chained(rings) if len(rings) <= _MOST_CHAINED else rings
     path = [np.concatenate([ring, ring[:1]]) for ring in order]
     corners = [np.array([[b[0, 0], a[0, 1]]]) for a, b in pairwise(order)]
     there = [piece for ring, corner in zip(path[:-1], corners, strict=True) for piece in (ring, corner)] + [path[-1]]
@@ -76,9 +66,21 @@ def joined(parts: Iterable[Part]) -> Ring:
     return np.concatenate([*there, *back])[:-1]  # the last point is the first one again
 
 
-def _traced(mask: Mask) -> Iterable[Polygon]:
+def _chained(rings: list[Ring]) -> list[Ring]:
+    """Each ring followed by the one nearest to its first point, which then begins nearest to it: short bridges."""
+    left = rings[1:]
+    order = rings[:1]
+    while left:
+        last = order[-1][0]
+        distances = [np.abs(ring - last).sum(axis=1) for ring in left]
+        nearest = min(range(len(left)), key=lambda k: float(distances[k].min()))
+        order.append(np.roll(left.pop(nearest), -int(distances[nearest].argmin()), axis=0))
+    return order
+
+
+def _traced(mask: Mask) -> Iterable[list[Ring]]:
+    """The outer ring and the holes of each part."""
     import contourpy
-    from shapely import Polygon
 
     box = tight_box(mask)
     if box is None:
@@ -92,9 +94,28 @@ def _traced(mask: Mask) -> Iterable[Polygon]:
     for these, starts in zip(*filled, strict=True):
         # Index 0 of the padded array is the centre of the pixel before the crop.
         placed = np.asarray(these, np.float64) + (left - 0.5, top - 0.5)
-        rings = [placed[a:b] for a, b in pairwise(starts.tolist())]
-        yield Polygon(rings[0], rings[1:])
+        yield [placed[a : b - 1] for a, b in pairwise(starts.tolist())]
 
 
-def _ring(coordinates: Iterable[tuple[float, ...]]) -> Ring:
-    return np.array(coordinates, np.float64)[:-1, :2]
+def _simplified(rings: list[Ring], tolerance: float) -> Part:
+    from shapely import Polygon
+
+    for allowed in (tolerance, tolerance / 2, tolerance / 4):
+        outer, *holes = (_fewer(ring, allowed) for ring in rings)
+        # At 0 only the points in the middle of straight lines go, which changes nothing.
+        if allowed == 0 or Polygon(outer, holes).is_valid:
+            return outer, holes
+    outer, *holes = (_fewer(ring, 0.0) for ring in rings)
+    return outer, holes
+
+
+def _fewer(ring: Ring, tolerance: float) -> Ring:
+    """A ring with fewer points, in two halves between its first point and the one furthest from that."""
+    import shapely
+
+    furthest = int(((ring - ring[0]) ** 2).sum(axis=1).argmax())
+    halves = [ring[: furthest + 1], np.concatenate([ring[furthest:], ring[:1]])]
+    simple = shapely.simplify([shapely.LineString(half) for half in halves], tolerance, preserve_topology=False)
+    found = np.concatenate([shapely.get_coordinates(half)[:-1] for half in simple])
+    # A few pixels keep their form.
+    return found if len(found) > 2 or tolerance == 0 else _fewer(ring, 0.0)

@@ -11,21 +11,16 @@ from __future__ import annotations
 
 import io
 import re
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from pathlib import PurePosixPath
+from typing import Any
 
 from app.formats.base import Imported, ImportInput
 from app.formats.cvat_objects import Part, assemble, is_name, link, part_of_track
 from app.formats.cvat_shapes import Shape
 from app.formats.cvat_write import KEYPOINT_ATTRIBUTE
 from app.formats.cvat_xml import Element, bad, parse
+from app.formats.reading import open_files
 from model.errors import LabelError
-
-MAX_BYTES = 1 << 30
-"""The most that the XML may unpack to."""
 
 _SHAPES = ("box", "polygon", "mask", "ellipse", "points", "skeleton")
 _REFUSED = {"polyline": "lines", "cuboid": "cuboids"}
@@ -41,8 +36,7 @@ def read(given: ImportInput) -> Imported:
         LabelError: `bad-annotations`, naming the line and what to do.
     """
     reader = _Reader(given)
-    with _xml(given.path) as file:
-        parse(file, reader.start, reader.end)
+    parse(io.BytesIO(_document(given)), reader.start, reader.end)
     if not reader.complete:
         raise bad(1, "the document is no CVAT annotation: its root element must be <annotations>")
     info = given.info
@@ -222,47 +216,17 @@ def skeleton_of(svg: str, names: list[str], ids: dict[str, str] | None = None) -
     return {"points": points, "edges": pairs}
 
 
-@contextmanager
-def _xml(path: Path) -> Iterator[BinaryIO]:
-    """The document: the file itself, the only XML in a zip, or `annotations.xml` of a folder."""
-    path = path / "annotations.xml" if path.is_dir() else path
-    try:
-        with path.open("rb") as file:
-            zipped = file.read(4) == b"PK\x03\x04"
-            file.seek(0)
-            if not zipped:
-                yield file
-                return
-            with zipfile.ZipFile(file) as archive:
-                found = [entry for entry in archive.infolist() if entry.filename.lower().endswith(".xml")]
-                if len(found) != 1:
-                    raise _bad(f"The zip must hold one XML file, annotations.xml; it holds {len(found)}.")
-                if found[0].flag_bits & 1 or found[0].file_size > MAX_BYTES:
-                    raise _bad("The XML in the zip is encrypted or unpacks to more than a gigabyte.")
-                with archive.open(found[0]) as inner:
-                    yield io.BufferedReader(_Bounded(inner))
-    except OSError as error:
-        raise _bad(f"The annotations cannot be read: {error.strerror or error}.") from None
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        raise _bad(f"The zip is damaged ({error}). Download it from CVAT again.") from None
-
-
-class _Bounded(io.RawIOBase):
-    """Reads no more than `MAX_BYTES`, whatever the zip's directory says."""
-
-    def __init__(self, file: Any) -> None:
-        self._file, self._left = file, MAX_BYTES
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._file.read(min(len(buffer), self._left + 1))
-        self._left -= len(data)
-        if self._left < 0:
-            raise _bad("The XML in the zip unpacks to more than a gigabyte.")
-        buffer[: len(data)] = data
-        return len(data)
+def _document(given: ImportInput) -> bytes:
+    """The XML: the file itself, or the only one of a zip or folder."""
+    with open_files(given) as files:
+        found = files.paths if files.single else files.with_suffix(".xml")
+        if len(found) != 1:
+            named = ", ".join(map(str, found[:5])) or "none"
+            raise LabelError(
+                f"There must be one XML file, annotations.xml; found: {named}. Give the annotations of one task.",
+                slug="bad-annotations",
+            )
+        return files.read(found[0])
 
 
 def _shape(element: Element, keypoint: str | None, elements: list[tuple[str, Shape]] | tuple[()] | None) -> Shape:
@@ -358,7 +322,3 @@ def _image_names(given: ImportInput) -> dict[str, int]:
             if names.setdefault(key, frame) != frame:
                 doubtful.add(key)
     return {key: frame for key, frame in names.items() if key not in doubtful}
-
-
-def _bad(detail: str) -> LabelError:
-    return LabelError(detail, slug="bad-annotations")

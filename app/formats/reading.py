@@ -8,7 +8,7 @@ field or the line.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
@@ -106,33 +106,37 @@ class Files:
             raise bad(f"{path} is not text in UTF-8 (byte {error.start}). Save it as UTF-8.") from None
 
 
+def open_files(given: ImportInput) -> AbstractContextManager[Files]:
+    """The files of an import, as `open_path` opens them; hardly more than the video has frames."""
+    return open_path(given.path, max_files=given.table.frame_count + _SPARE_FILES)
+
+
 @contextmanager
-def open_files(given: ImportInput) -> Iterator[Files]:
-    """The files of an import.
+def open_path(path: Path, *, max_files: int = Limits.max_frames) -> Iterator[Files]:
+    """A file, or the files of a zip or folder.
 
     Raises:
         InputError: `bad-annotations` for what cannot be opened, holds nothing, or is larger than the caps.
     """
     with ExitStack() as stack:
         try:
-            if given.path.is_dir():
-                files = _folder(given.path)
-            elif is_archive(given.path):
-                limits = Limits(max_bytes=MAX_BYTES, max_frames=given.table.frame_count + _SPARE_FILES)
-                archive = Archive(given.path, limits)
+            if path.is_dir():
+                files = _folder(path)
+            elif is_archive(path):
+                archive = Archive(path, Limits(max_bytes=MAX_BYTES, max_frames=max_files))
                 stack.callback(archive.close)
                 files = Files(
                     {path: archive.size_of(path) for path in archive.paths}, _unpacking(archive), single=False
                 )
             else:
-                path, size = given.path, given.path.stat().st_size
+                size = path.stat().st_size
                 files = Files({PurePosixPath(path.name): size}, lambda _: path.read_bytes(), single=True)
         except MediaError as error:
             raise bad(error.detail) from None
         except OSError as error:
-            raise bad(f"{given.path.name} cannot be read: {error.strerror}.") from None
+            raise bad(f"{path.name} cannot be read: {error.strerror}.") from None
         if not files.paths:
-            raise bad(f"{given.path.name} holds no files. Put the annotations into it.")
+            raise bad(f"{path.name} holds no files. Put the annotations into it.")
         yield files
 
 

@@ -121,7 +121,7 @@ def read_dataset(
         return gathering.imported(given.path.name)
 
 
-def box_of(found: ObjectResult) -> tuple[float, float, float, float] | None:
+def box_of(found: ObjectResult, width: int, height: int) -> tuple[float, float, float, float] | None:
     """The box that a row gives of an object: of the mask, as given, or around its visible points."""
     if found.mask is not None:
         return tight_box(found.mask)
@@ -130,8 +130,8 @@ def box_of(found: ObjectResult) -> tuple[float, float, float, float] | None:
     placed = [point for point in found.keypoints if point.visible] or list(found.keypoints)
     if not placed:
         return None
-    left, top = min(point.x for point in placed), min(point.y for point in placed)
-    # A box without extent is dropped by readers.
+    # A box without extent on the frame is dropped by readers.
+    left, top = min(width - 1, *(point.x for point in placed)), min(height - 1, *(point.y for point in placed))
     return left, top, max(1.0, max(p.x for p in placed) - left), max(1.0, max(p.y for p in placed) - top)
 
 

@@ -22,7 +22,7 @@ def write(given: ExportInput, path: Path) -> None:
     """The zip, the same bytes whenever it is built."""
 
     def row(found: ObjectResult, _: Category) -> list[float] | None:
-        box = yolo.box_of(found)
+        box = yolo.box_of(found, given.info.width, given.info.height)
         return None if box is None else yolo.centred(box, given.info.width, given.info.height)
 
     yolo.write_dataset(given, path, row)

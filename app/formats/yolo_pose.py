@@ -24,7 +24,7 @@ def write(given: ExportInput, path: Path) -> None:
     width, height = given.info.width, given.info.height
 
     def row(found: ObjectResult, category: Category) -> list[float] | None:
-        box = yolo.box_of(found)
+        box = yolo.box_of(found, width, height)
         if box is None or not found.keypoints:
             return None
         numbers = yolo.centred(box, width, height)
