@@ -81,7 +81,7 @@ def _pull(args: argparse.Namespace, folder: Folder) -> int:
 def _propagate(args: argparse.Namespace, folder: Folder) -> int:
     if not (folder.path / "task.json").exists():
         _pull(args, folder)
-    task, _, _ = folder.pulled()
+    task, _, _ = _pulled(args, folder)
     if task.frames.whole != (args.video is not None):
         raise InputError(
             f"{folder.path} was pulled {'for' if task.frames.whole else 'without'} the original video. Give --video to"
@@ -100,6 +100,7 @@ def _propagate(args: argparse.Namespace, folder: Folder) -> int:
             print(f"error: the job {job['status']}: {reason}", file=sys.stderr)
             return 1
         count = folder.save_results(client.frames(job["id"]))
+        folder.save_run({**folder.run(), "labels": digest(folder.job())})
     print(f"{count} frames labelled; `labelprop cvat push --task {args.task}` writes them into CVAT")
     return 0
 
@@ -144,10 +145,14 @@ def _digest(url: str, spec: dict[str, Any], video: Path) -> str:
 
 
 def _push(args: argparse.Namespace, folder: Folder) -> int:
-    task, objects, sources = folder.pulled()
+    task, objects, sources = _pulled(args, folder)
+    next(folder.results(), None)  # an empty folder is said before anything is asked of CVAT
+    if folder.run().get("labels") != digest(folder.job()):
+        raise InputError(
+            "The task was pulled anew since these results were made. Run `labelprop cvat propagate` first."
+        )
     if args.region is not None:
         _choose_region(task, objects, args.region)
-    next(folder.results(), None)  # an empty folder is said before anything is asked of CVAT
     with sdk.connect(args) as server:
         if server.address != task.server:
             raise InputError(f"{folder.path} is of {task.server}, not of {server.address}. Pull the task again.")
@@ -179,6 +184,13 @@ def _push(args: argparse.Namespace, folder: Folder) -> int:
     if kept and not args.replace:
         print(f"{kept} drawn shapes and tracks stand beside the results; --replace takes them out")
     return 0
+
+
+def _pulled(args: argparse.Namespace, folder: Folder) -> tuple[Task, dict[int, Any], dict[int, Any]]:
+    task, objects, sources = folder.pulled()
+    if task.id != args.task:
+        raise InputError(f"{folder.path} holds task {task.id}. Give another --dir for task {args.task}.")
+    return task, objects, sources
 
 
 def _choose_region(task: Task, objects: dict[int, Any], region: str) -> None:

@@ -149,6 +149,21 @@ def test_what_a_person_changed_stays(run: Callable[..., int], drawn: Any, capsys
 
 
 @pytest.mark.usefixtures("playing_worker")
+def test_results_of_other_labels_are_not_pushed(
+    run: Callable[..., int], drawn: Any, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert run("propagate") == 0
+    drawn.draw_shape(100, type="rectangle", label_id=3, frame=2, points=[1.0, 1.0, 9.0, 9.0])
+    assert run("pull") == 0
+    assert run("push") == 2
+    assert "pulled anew" in capsys.readouterr().err
+    assert drawn.changes() == []
+    other = ["--task", "8", "--dir", str(tmp_path / "d"), "--server-host", drawn.url]
+    assert cli.main(["cvat", "push", *other]) == 2
+    assert "holds task 7" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("playing_worker")
 def test_regions_become_what_is_asked_for(run: Callable[..., int], drawn: Any) -> None:
     assert run("propagate") == 0
     assert run("push", "--as", "polygon") == 0
