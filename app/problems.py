@@ -147,6 +147,7 @@ KINDS: dict[str, Kind] = {
         Kind("anchor-outside-range", 422, "The anchor lies outside the job's range", "Anchors must lie on frames that the job covers: `start` <= frame < `end`, in steps of `stride` from `start`."),
         Kind("too-many-labels", 422, "Too many labelled pixels", "The regions of a job together cover more memory than the service grants to one job. Label fewer frames or objects, or split the job."),
         Kind("invalid-range", 422, "The range of frames is empty or leaves the video", "`0 <= start < end <= frame_count`; `end` is exclusive, and null means the end of the video."),
+        Kind("bad-annotations", 422, "The annotations cannot be read", "A file of labels from another tool is damaged, is of another format than was said, or does not fit the video; `detail` names the line, element or field. `GET /v1/formats` lists the formats that are read."),
         # Models
         Kind("unknown-model", 422, "Unknown model", "`GET /v1/models` lists the models that can run. A model's name is never a path."),
         Kind("unknown-preset", 422, "Unknown preset", "Presets are named sets of settings; `GET /v1/models` lists them too."),
@@ -173,7 +174,7 @@ KINDS: dict[str, Kind] = {
         Kind("video-not-found", 404, "No such video", "There is no video of that id, or it is not yours, or it was deleted."),
         Kind("job-not-found", 404, "No such job", "There is no job of that id, or it is not yours, or it was deleted."),
         Kind("frame-not-found", 404, "No such frame", "Frames count from 0; a job has results only for the frames it covers: from `start` in steps of `stride`, `end` excluded."),
-        Kind("unknown-format", 404, "Unknown export format", "`detail` lists the formats that exist."),
+        Kind("unknown-format", 404, "Unknown export format", "`detail` lists the formats that exist, and so does `GET /v1/formats`, with what each carries."),
         Kind("unknown-problem", 404, "Unknown kind of problem", "There is no kind of problem of that name."),
         Kind("range-not-satisfiable", 416, "The range lies beyond the file", "The `Range` header asks for bytes that the file does not have; `Content-Range` in the answer gives its size."),
         # States

@@ -1,0 +1,58 @@
+"""CVAT: its own XML, version 1.1. Out: CVAT for video. In: CVAT for video and CVAT for images.
+
+Two formats go out, because CVAT has no tracks of masks (see `app.formats.cvat_tracks`):
+
+- `cvat` has the exact masks, one shape a frame, as CVAT itself writes masks in this format. CVAT drops the groups of
+  masks on import, so that objects of one label can no longer be told apart there.
+- `cvat-polygons` has one track of polygons for every object, which CVAT imports as such; an outline is within the
+  option `tolerance` of the mask's.
+
+Boxes, points and skeletons are tracks in both. Either is read back; an object's id is its `group_id`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.formats.base import ExportInput, Format, Imported, ImportInput
+
+# The modules that do the work come in with the first file: the service starts without them.
+
+
+def write(given: ExportInput, path: Path) -> None:
+    """Writes `cvat`; see `app.formats.cvat_write`."""
+    from app.formats import cvat_write
+
+    cvat_write.write(given, path)
+
+
+def write_polygons(given: ExportInput, path: Path) -> None:
+    """Writes `cvat-polygons`."""
+    from app.formats import cvat_write
+
+    cvat_write.write(given, path, polygons=True)
+
+
+def read(given: ImportInput) -> Imported:
+    """Reads either of CVAT's two XML formats; see `app.formats.cvat_read`."""
+    from app.formats import cvat_read
+
+    return cvat_read.read(given)
+
+
+FORMAT = Format(
+    "cvat",
+    "application/xml",
+    "cvat.xml",
+    write,
+    read=read,
+    label_types=("mask", "polygon", "box", "keypoints"),
+)
+POLYGONS = Format(
+    "cvat-polygons",
+    "application/xml",
+    "cvat-polygons.xml",
+    write_polygons,
+    label_types=("polygon", "box", "keypoints"),
+    options=("tolerance",),
+)

@@ -1,0 +1,1 @@
+"""The connector to a CVAT server of any edition: a task's shapes become a job, a job's results become tracks."""
