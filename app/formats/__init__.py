@@ -5,7 +5,7 @@ A new format is a module beside these and a row here; REST, the command line and
 
 from __future__ import annotations
 
-from app.formats import coco, davis, overlay
+from app.formats import coco, davis, label_studio, overlay
 from app.formats.base import LABEL_TYPES, ExportInput, Format, Imported, ImportInput
 from model.errors import InputError
 
@@ -31,6 +31,8 @@ FORMATS: dict[str, Format] = {
             needs_frames=True,
             label_types=("mask", "box", "keypoints"),
         ),
+        label_studio.FORMAT,
+        label_studio.IMAGES_FORMAT,
     )
 }
 EXPORTS: dict[str, Format] = {name: format_ for name, format_ in FORMATS.items() if format_.write is not None}
