@@ -97,26 +97,28 @@ def rate_of(value: dict[str, Any], info: VideoInfo) -> Fraction:
     common rate, or the video's own, that is as near is taken; without these, the video's own.
     """
     keyframes = [
-        (float(entry["frame"]), float(entry["time"]))
+        (_positive(entry.get("frame")), _positive(entry.get("time")))
         for entry in value.get("sequence") or ()
-        if isinstance(entry, dict) and _positive(entry.get("frame")) and _positive(entry.get("time"))
+        if isinstance(entry, dict)
     ]
-    if keyframes:
-        frame, time = max(keyframes)
+    frame, time = max((pair for pair in keyframes if all(pair)), default=(0.0, 0.0))
+    if frame:
         rate = Fraction(round(frame / time, 4))
         near = [known for known in (info.fps, *COMMON_RATES) if known and abs(known - rate) < Fraction(1, 5000)]
         rate = near[0] if near else rate.limit_denominator(100_000)
         if 0 < rate <= MAX_RATE:
             return rate
-    count, duration = value.get("framesCount"), value.get("duration")
-    if _positive(count) and _positive(duration):
-        rate = Fraction(float(count) / float(duration)).limit_denominator(100_000)
-        slack = Fraction(1 / float(duration))
+    count, duration = _positive(value.get("framesCount")), _positive(value.get("duration"))
+    if count and duration:
+        rate = Fraction(count / duration).limit_denominator(100_000)
+        slack = Fraction(1 / duration)
         near = [known for known in (info.fps, *COMMON_RATES) if known and abs(known - rate) <= slack]
         if near or 0 < rate <= MAX_RATE:
             return near[0] if near else rate
     return info.fps or DEFAULT_RATE
 
 
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9
+def _positive(value: Any) -> float:
+    """The number, or 0 for what is none above 0."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and 1e-6 < value < 1e9
+    return float(value) if usable else 0.0

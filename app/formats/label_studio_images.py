@@ -99,12 +99,12 @@ def read_point(result: Mapping[str, Any], labels: list[str], size: tuple[int, in
     """
     value = result.get("value")
     x, y = (value.get("x"), value.get("y")) if isinstance(value, Mapping) else (None, None)
-    if not _on_page(x) or not _on_page(y):
+    if x is None or y is None or not _on_page(x) or not _on_page(y):
         raise _bad(f"{where} has no usable `x` and `y`: they must be per cent of the picture, 0 to 100.")
     if not labels:
         raise _bad(f"{where} has no label, and a keypoint is called by it. Give it one.")
-    placed = (round(part * side / 100, 4) for part, side in zip((x, y), size, strict=True))
-    return Point(labels[0], *placed, visible=_HIDDEN not in meta_text(result)[1:])
+    left, top = round(x * size[0] / 100, 4), round(y * size[1] / 100, 4)
+    return Point(labels[0], left, top, visible=_HIDDEN not in meta_text(result)[1:])
 
 
 def meta_text(result: Mapping[str, Any]) -> list[str]:
@@ -117,7 +117,7 @@ def meta_text(result: Mapping[str, Any]) -> list[str]:
 def _region(found: ObjectResult, named: LabelObject, size: tuple[int, int]) -> dict[str, Any] | None:
     region = page_id(found.object)
     if found.mask is not None and found.mask.any():
-        value = {"format": "rle", "rle": brush_rle.encode(found.mask), "brushlabels": [named.name]}
+        value: dict[str, Any] = {"format": "rle", "rle": brush_rle.encode(found.mask), "brushlabels": [named.name]}
         return {**_common(region, "brush", "brushlabels", found.confidence, size), "value": value}
     if found.mask is None and found.box is not None:
         value = {**box_percent(found.box, size), "rotation": 0, "rectanglelabels": [named.name]}
