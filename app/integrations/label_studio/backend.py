@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from app.accept import Desk
@@ -24,10 +25,10 @@ from app.problems import FieldFault, Problem
 from app.records.label_studio import LabelStudioRecords, ProjectRecord
 from app.schemas.jobs import OptionsIn
 from model.catalogue import find_model
-from model.errors import InputError
 
 _log = logging.getLogger(__name__)
 _OPTIONS = ("model", "preset", "working_size")
+_LATER = 2
 _DRAWN = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED")
 
 
@@ -50,18 +51,19 @@ class Backend:
         self._redis = redis
         self._media = Media(service, remote)
         self._predicting = Predicting(service, self._media)
+        self._later = ThreadPoolExecutor(_LATER, thread_name_prefix="label-studio-webhook")
         self._tracking = Tracking(service, self._media, max_sessions=settings.label_studio_max_sessions)
 
     def close(self) -> None:
         """Begins nothing any more."""
+        self._later.shutdown(wait=False, cancel_futures=True)
         self._media.close()
 
     def setup(self, owner: str, body: bytes) -> dict[str, Any]:
         """A project is connected: its configuration is looked at, so that the page of its settings says what lacks.
 
         Raises:
-            Problem: the document, the configuration or the extra parameters cannot be used.
-            InputError: likewise.
+            Problem, InputError: the document, the configuration or the extra parameters cannot be used.
         """
         given = parse(SetupIn, body)
         options = _options(given.extra_params)
@@ -108,22 +110,31 @@ class Backend:
         if not isinstance(label_config, str):
             return {"status": "ignored", "action": given.action, "reason": "the project was never set up here"}
         task = {**given.task, "annotations": [given.annotation]}
+        # Label Studio waits for the answer for one second.
+        self._later.submit(
+            self._prepare,
+            records,
+            owner,
+            task,
+            video_config(label_config),
+            {} if known is None else known.options,
+            number,
+        )
+        return {"status": "ok", "action": given.action}
+
+    def _prepare(
+        self,
+        records: LabelStudioRecords,
+        owner: str,
+        task: dict[str, Any],
+        config: VideoConfig,
+        options: dict[str, Any],
+        number: str,
+    ) -> None:
         try:
-            answer = self._predicting.predict(
-                records,
-                owner,
-                [task],
-                video_config(label_config),
-                context={},
-                options={} if known is None else known.options,
-                project=number,
-                wait_s=0.0,
-            )
-        except (Problem, InputError) as error:
-            # Whoever drew cannot do anything about it here; a request for predictions will say it again.
-            _log.info("task %s: no job: %s", given.task.get("id"), error.detail)
-            return {"status": "refused", "action": given.action, "reason": error.detail}
-        return {"status": "ok", "action": given.action, "pending": answer["pending"]}
+            self._predicting.prepare(records, owner, task, config, options=options, project=number)
+        except Exception:
+            _log.exception("task %s: preparing its job failed", task.get("id"))
 
     def _tasks(
         self,

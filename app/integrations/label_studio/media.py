@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 _AT_ONCE = 2
 _SILENCE_MS = 60_000
 _SIGN_EVERY_S = 2.0
-_LONGEST_S = 3600.0
+LONGEST_FETCH_S = 3600.0
 _LOOK_EVERY_S = 0.1
 
 
@@ -135,8 +135,8 @@ class Media:
             for piece in self._remote.media(value, task_id):
                 upload.write(piece)
                 now = time.monotonic()
-                if now - begun > _LONGEST_S:
-                    raise Problem("media-unreachable", f"The task's file took more than {_LONGEST_S:.0f} seconds.")
+                if now - begun > LONGEST_FETCH_S:
+                    raise Problem("media-unreachable", f"The task's file took more than {LONGEST_FETCH_S:.0f} seconds.")
                 if now - signed > _SIGN_EVERY_S:
                     signed = now
                     if not records.keep_fetch(source, token, upload.bytes, _SILENCE_MS):

@@ -9,10 +9,12 @@ from fractions import Fraction
 from typing import Any
 
 from app.accept import Desk
+from app.formats.label_studio_frames import PageFrames
+from app.formats.label_studio_video import Sequences
 from app.integrations.label_studio import jobs
 from app.integrations.label_studio.config import VideoConfig
 from app.integrations.label_studio.documents import Prediction
-from app.integrations.label_studio.media import Fetching, Media
+from app.integrations.label_studio.media import LONGEST_FETCH_S, Fetching, Media
 from app.integrations.label_studio.prompts import Prompt, drawn_regions, prediction_of, read_prompt
 from app.problems import Problem, problem_document
 from app.records.jobs import JobRecord
@@ -97,6 +99,23 @@ class Predicting:
                 answer["pending"].append({"task": task.get("id"), "job": job.id, "status": job.status, **progress})
         return answer
 
+    def prepare(
+        self,
+        records: LabelStudioRecords,
+        owner: str,
+        task: dict[str, Any],
+        config: VideoConfig,
+        *,
+        options: dict[str, Any],
+        project: str,
+    ) -> None:
+        """Begins a task's job, however long its file takes, for a request that may come later."""
+        by = time.monotonic() + LONGEST_FETCH_S
+        outcome = self._begin(records, owner, task, config, context={}, options=options, project=project, by=by)
+        if isinstance(outcome, Problem):
+            # Whoever drew cannot do anything about it here; a request for predictions will say it again.
+            _log.info("task %s: no job: %s", task.get("id"), outcome.detail)
+
     def _begin(
         self,
         records: LabelStudioRecords,
@@ -130,12 +149,8 @@ class Predicting:
             return problem
 
     def _prediction(self, owner: str, begun: Begun, job: JobRecord, config: VideoConfig) -> Prediction:
-        return prediction_of(
-            open_results(self._service.store, job).iter(),
-            begun.clip.info,
-            begun.clip.table,
-            rate=begun.rate,
-            named=begun.prompt.named,
-            controls=config.controls,
-            model=job.model.name,
-        )
+        info = begun.clip.info
+        gathered = Sequences((info.width, info.height), begun.prompt.named)
+        gathered.add(open_results(self._service.store, job).iter())
+        page = PageFrames(begun.clip.table, info.duration_ms, begun.rate)
+        return prediction_of(gathered, page, config.controls, job.model.name)

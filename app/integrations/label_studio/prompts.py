@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +17,6 @@ from app.formats.label_studio_gather import Gathered
 from app.formats.label_studio_shapes import PAGE_ID
 from app.formats.label_studio_video import TYPE, Controls, Named, Sequences
 from model.errors import InputError
-from model.labels import FrameResult
 from model.video import FrameTable, VideoInfo
 
 MODEL_VERSION = "labelprop"
@@ -85,19 +84,9 @@ def read_prompt(
     return Prompt(gathered.objects(), gathered.anchors(), named)
 
 
-def prediction_of(
-    results: Iterable[FrameResult],
-    info: VideoInfo,
-    table: FrameTable,
-    *,
-    rate: Fraction,
-    named: Mapping[int, Named],
-    controls: Controls,
-    model: str,
-) -> dict[str, Any]:
+def prediction_of(gathered: Sequences, page: PageFrames, controls: Controls, model: str) -> dict[str, Any]:
     """A prediction as Label Studio takes it: regions, their scores, and the score of all."""
-    gathered = Sequences((info.width, info.height), named).add(results)
-    regions = gathered.regions(PageFrames(table, info.duration_ms, rate), controls)
+    regions = gathered.regions(page, controls)
     return {"model_version": version_of(model), "score": gathered.score, "result": regions}
 
 
