@@ -7,8 +7,9 @@ It makes a project with a `<VideoRectangle>`, uploads the clip, draws a box arou
 connects the backend with a name and a password, asks for predictions as the page's "Retrieve Predictions" does, asks
 interactively with both regions, tracks through the newer events, runs `labelprop label-studio pull` and `push` twice
 each, and compares every keyframe that Label Studio then holds with our own result of the picture that it stands on
-(which must agree) and with the clip's exact truth (which says how good the model is). At last it opens the task in Label Studio's page and
-takes a picture. Everything that it started has stopped when it ends. It is no part of the tests: Label Studio is heavy.
+(which must agree) and with the clip's exact truth (which says how good the model is). At last it opens the task in
+Label Studio's page and takes a picture. Everything that it started has stopped when it ends. It is no part of the
+tests: Label Studio is heavy.
 """
 
 from __future__ import annotations
@@ -248,7 +249,7 @@ def _compare(clip: RenderedClip, regions: list[dict[str, Any]], ours: str) -> No
             assert all(abs(a - b) < 1e-3 for a, b in zip(given, expected, strict=True)), (keyframe, box)
         good = [_iou(keyframe, _percent(clip, object_id, keyframe["frame"] - 1)) for keyframe in sequence]
         print(
-            f"  {region['value']['labels'][0]}: {len(sequence)} keyframes, all on their frames; score {region['score']};"
+            f"  {region['value']['labels'][0]}: {len(sequence)} keyframes, each on its frame; score {region['score']},"
             f" IoU with the truth {sum(good) / len(good):.3f}, of the first ten {sum(good[:10]) / 10:.3f}"
         )
 

@@ -251,7 +251,7 @@ def _prediction(place: Place, job: Document, mark: Document, controls: Controls)
     # A job that was pulled covers every frame, so that its results hold the whole frame table, in milliseconds.
     table = FrameTable(np.array(times, np.int64), np.ones(len(times), np.bool_), Fraction(1, 1000))
     page = PageFrames(table, info.duration_ms, Fraction(mark["rate"]))
-    return prediction_of(gathered, page, controls, job["model"]["name"])
+    return prediction_of(gathered, page, controls, job["options"]["model"])
 
 
 def _key(drawn: list[Document], media: str, rate: str, options: Document) -> str:
