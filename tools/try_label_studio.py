@@ -83,7 +83,9 @@ def main() -> int:
 
 def _try(url: str, ours: str, clip: RenderedClip, work: Path, picture: Path | None) -> None:
     with httpx.Client(base_url=url, headers={"Authorization": f"Token {TOKEN}"}, timeout=120, trust_env=False) as api:
-        project = _json(api.post("/api/projects/", json={"title": "Labelprop", "label_config": CONFIG}))["id"]
+        # Off, so that what stands in the task is what was asked for here.
+        described = {"title": "Labelprop", "label_config": CONFIG, "evaluate_predictions_automatically": False}
+        project = _json(api.post("/api/projects/", json=described))["id"]
         with (work / "clip.mp4").open("rb") as file:
             _json(api.post(f"/api/projects/{project}/import", files={"file": ("clip.mp4", file, "video/mp4")}))
         task = _json(api.get("/api/tasks/", params={"project": project, "fields": "all"}))["tasks"][0]
@@ -128,7 +130,8 @@ def _try(url: str, ours: str, clip: RenderedClip, work: Path, picture: Path | No
         print(f"interactive: {len(regions)} regions, {[len(r['value']['sequence']) for r in regions]} keyframes")
         _events(api, backend["id"], task["id"], clip)
 
-        api.delete(f"/api/predictions/{found[0]['id']}/")
+        assert api.delete(f"/api/predictions/{found[0]['id']}/").status_code == 204
+        assert _json(api.get(f"/api/tasks/{task['id']}/"))["predictions"] == []
         environment = {
             **os.environ,
             "LABELPROP_LABEL_STUDIO_URL": url,
@@ -136,7 +139,7 @@ def _try(url: str, ours: str, clip: RenderedClip, work: Path, picture: Path | No
             "PYTHONPATH": str(Path(__file__).parents[1]),
         }
         for what in ("pull", "push"):
-            for more in (["--dry-run"], [], []):
+            for more in (["--dry-run"], [], []):  # the second time there is nothing left to do
                 command = [
                     sys.executable,
                     "-m",
@@ -184,7 +187,7 @@ def _events(api: httpx.Client, backend: int, task: int, clip: RenderedClip) -> N
 
 def _look(url: str, project: int, task: int, picture: Path) -> None:
     """Opens the task in the page, shows the prediction on a later frame, and takes a picture."""
-    with Browser() as browser:
+    with Browser(height=1060) as browser:
         browser.open(f"{url}/user/login/")
         browser.type("input[name=email]", USER)
         browser.type("input[name=password]", PASSWORD)

@@ -70,8 +70,8 @@ def main(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
     given = settings()
     hosts = tuple(given.label_studio_media_hosts.split(","))
-    remote = LabelStudio(args.ls_url or given.label_studio_url, given.label_studio_token, media_hosts=hosts)
     try:
+        remote = LabelStudio(args.ls_url or given.label_studio_url, given.label_studio_token, media_hosts=hosts)
         with Client(args.url) as client:
             place = Place(remote, client, args.project)
             return pull(place, args, given) if args.what == "pull" else push(place, args)

@@ -6,13 +6,13 @@ never keep another part of the API from being answered.
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from app.api.context import Context, Owner, Service
 from app.multipart import MemorySink, batches
@@ -23,19 +23,33 @@ if TYPE_CHECKING:
 
 MAX_BODY = 64 << 20
 THREADS = 16
-_basic = HTTPBasic(auto_error=False)
 
 
-def _authenticated(service: Service, given: Annotated[HTTPBasicCredentials | None, Depends(_basic)]) -> None:
+def _authenticated(request: Request, service: Service) -> None:
     user, password = service.settings.label_studio_user, service.settings.label_studio_password
     if user is None and password is None:
         return
-    name, secret = (given.username, given.password) if given is not None else ("", "")
-    # Both are compared, so that the time taken does not say which was wrong.
-    same = [secrets.compare_digest(a.encode(), (b or "").encode()) for a, b in ((name, user), (secret, password))]
-    if given is None or not all(same):
+    given = _credentials(request.headers.get("authorization", ""))
+    if not any(secrets.compare_digest(given, form) for form in _spellings(f"{user or ''}:{password or ''}")):
         detail = "Enter the name and the password of this backend in the model's connection in Label Studio."
         raise Problem("unauthorized", detail, headers={"WWW-Authenticate": 'Basic realm="labelprop"'})
+
+
+def _spellings(text: str) -> list[bytes]:
+    """As clients send it: in UTF-8, or in Latin-1 as Label Studio's does, where it can."""
+    try:
+        return [text.encode(), text.encode("latin-1")]
+    except UnicodeEncodeError:
+        return [text.encode()]
+
+
+def _credentials(header: str) -> bytes:
+    """`name:password` as it was sent; empty where it was not."""
+    scheme, _, encoded = header.partition(" ")
+    try:
+        return base64.b64decode(encoded.strip(), validate=True) if scheme.lower() == "basic" else b""
+    except ValueError:
+        return b""
 
 
 router = APIRouter(prefix="/integrations/label-studio", include_in_schema=False, dependencies=[Depends(_authenticated)])
