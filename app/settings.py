@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     label_studio_user: str | None = None
     label_studio_password: str | None = Field(default=None, repr=False)
     label_studio_media_hosts: str = ""
-    label_studio_wait_s: float = Field(default=20.0, ge=0, le=90)
+    label_studio_wait_s: float = Field(default=10.0, ge=0, le=90)
     label_studio_max_sessions: int = Field(default=4, ge=1)
 
     @property

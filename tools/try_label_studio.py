@@ -83,9 +83,7 @@ def main() -> int:
 
 def _try(url: str, ours: str, clip: RenderedClip, work: Path, picture: Path | None) -> None:
     with httpx.Client(base_url=url, headers={"Authorization": f"Token {TOKEN}"}, timeout=120, trust_env=False) as api:
-        # Off, so that what stands in the task is what was asked for here.
-        described = {"title": "Labelprop", "label_config": CONFIG, "evaluate_predictions_automatically": False}
-        project = _json(api.post("/api/projects/", json=described))["id"]
+        project = _json(api.post("/api/projects/", json={"title": "Labelprop", "label_config": CONFIG}))["id"]
         with (work / "clip.mp4").open("rb") as file:
             _json(api.post(f"/api/projects/{project}/import", files={"file": ("clip.mp4", file, "video/mp4")}))
         task = _json(api.get("/api/tasks/", params={"project": project, "fields": "all"}))["tasks"][0]
@@ -114,7 +112,7 @@ def _try(url: str, ours: str, clip: RenderedClip, work: Path, picture: Path | No
             api.post("/api/dm/actions", params={"id": "retrieve_tasks_predictions", "project": project}, json=chosen)
         )
         print(f"retrieve predictions: {said} after {time.monotonic() - begun:.1f} s")
-        found = _json(api.get(f"/api/tasks/{task['id']}/"))["predictions"]
+        found = _json(api.get("/api/predictions/", params={"task": task["id"]}))
         assert len(found) == 1, found
         print(f"prediction {found[0]['id']} of {found[0]['model_version']!r}, score {found[0]['score']}")
         _compare(clip, found[0]["result"], ours)
@@ -131,7 +129,7 @@ def _try(url: str, ours: str, clip: RenderedClip, work: Path, picture: Path | No
         _events(api, backend["id"], task["id"], clip)
 
         assert api.delete(f"/api/predictions/{found[0]['id']}/").status_code == 204
-        assert _json(api.get(f"/api/tasks/{task['id']}/"))["predictions"] == []
+        assert _json(api.get("/api/predictions/", params={"task": task["id"]})) == []
         environment = {
             **os.environ,
             "LABELPROP_LABEL_STUDIO_URL": url,
@@ -154,7 +152,7 @@ def _try(url: str, ours: str, clip: RenderedClip, work: Path, picture: Path | No
                 done = subprocess.run([*command, *more], env=environment, capture_output=True, text=True)
                 print(f"{what} {' '.join(more)}: {done.stdout.strip()}")
                 assert done.returncode == 0, done.stderr
-        found = _json(api.get(f"/api/tasks/{task['id']}/"))["predictions"]
+        found = _json(api.get("/api/predictions/", params={"task": task["id"]}))
         assert len(found) == 1, [entry["id"] for entry in found]
         _compare(clip, found[0]["result"], ours)
         if picture is not None:

@@ -41,6 +41,7 @@ from model.video import FrameTable, VideoInfo, probe
 
 Document = dict[str, Any]
 _MARK = "label_studio"
+_PAGE = 20  # tasks come with all that was drawn on them
 
 
 @dataclass(frozen=True)
@@ -131,23 +132,29 @@ def push(place: Place, args: argparse.Namespace) -> int:
         if job["status"] != "succeeded":
             counts["failed" if job["status"] == "failed" else "not done yet"] += 1
             continue
-        prediction = _prediction(place, job, mark, config.controls)
-        version = prediction["model_version"]
-        entries = place.remote.call("GET", f"/api/tasks/{task}/")["predictions"]
-        ours = [entry for entry in entries if entry.get("model_version") == version]
-        same = [entry for entry in ours if entry.get("result") == prediction["result"]]
-        counts["there already" if same else "written"] += 1
-        if args.dry_run:
-            continue
-        kept = same[0]["id"] if same else None
-        if not same:
-            # Written before those it replaces go, so that the task is never without.
-            place.remote.call("POST", "/api/predictions/", body={"task": task, "project": place.project, **prediction})
-        for entry in ours:
-            if entry["id"] != kept:
-                place.remote.call("DELETE", f"/api/predictions/{entry['id']}/")
+        try:
+            written = _write(place, task, _prediction(place, job, mark, config.controls), dry_run=args.dry_run)
+            counts["written" if written else "there already"] += 1
+        except RemoteError as error:
+            counts["failed"] += 1
+            tqdm.write(f"task {task}: {error}")
     print(", ".join(f"{count} {what}" for what, count in counts.items()) + (" (dry run)" if args.dry_run else ""))
     return 1 if counts["failed"] else 0
+
+
+def _write(place: Place, task: int, prediction: Document, *, dry_run: bool) -> bool:
+    """Makes a prediction the task's only one of its model; returns whether it had to be written."""
+    found = place.remote.call("GET", "/api/predictions/", params={"task": task})
+    ours = [entry for entry in found if entry.get("model_version") == prediction["model_version"]]
+    same = [entry for entry in ours if entry.get("result") == prediction["result"]]
+    if not dry_run:
+        if not same:
+            # Before those that it replaces go, so that the task is never without.
+            place.remote.call("POST", "/api/predictions/", body={"task": task, "project": place.project, **prediction})
+        for entry in ours:
+            if entry not in same[:1]:
+                place.remote.call("DELETE", f"/api/predictions/{entry['id']}/")
+    return not same
 
 
 def _config(place: Place) -> VideoConfig:
@@ -159,12 +166,13 @@ def _config(place: Place) -> VideoConfig:
 
 
 def _tasks(place: Place, only: list[int]) -> Iterator[Document]:
-    """The project's tasks with everything that was drawn on them."""
-    ids = only or [
-        entry["id"] for entry in place.remote.pages("/api/tasks", {"project": place.project, "fields": "task_only"})
-    ]
-    for id_ in ids:
-        yield place.remote.call("GET", f"/api/tasks/{id_}/")
+    """The project's tasks with everything that was drawn on them.
+
+    They are listed: looking at a single task makes Label Studio ask its connected models about it.
+    """
+    for task in place.remote.pages("/api/tasks", {"project": place.project, "fields": "all"}, page_size=_PAGE):
+        if not only or task["id"] in only:
+            yield task
 
 
 def _submit(

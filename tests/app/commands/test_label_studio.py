@@ -128,6 +128,15 @@ def test_jobs_that_are_not_done_are_left_for_later(
         assert job["options"]["working_size"] == 64
 
 
+def test_a_task_that_was_deleted_does_not_stop_the_others(run: Callable, label_studio: Any, task: Callable) -> None:
+    label_studio.tasks = {7: task(), 9: task(id=9)}
+    run("pull")
+    del label_studio.tasks[7]
+    code, said = run("push")
+    assert (code, "task 7: GET /api/predictions/: Label Studio answers 400" in said) == (1, True)
+    assert "1 written, 0 there already, 0 not done yet, 1 failed" in said
+
+
 def test_refusals_of_either_side_are_named(
     run: Callable, label_studio: Any, monkeypatch: pytest.MonkeyPatch, task: Callable
 ) -> None:

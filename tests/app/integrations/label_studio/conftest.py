@@ -124,10 +124,13 @@ class StandIn:
         if (method, path) == ("GET", "/api/tasks"):
             assert query["project"] == [str(self.project["id"])]
             page, size = int(query["page"][0]), int(query["page_size"][0])
-            return 200, {"tasks": [{"id": id_} for id_ in sorted(self.tasks)][(page - 1) * size : page * size]}
-        if (found := re.fullmatch(r"/api/tasks/([0-9]+)/", path)) and method == "GET":
-            task = self.tasks.get(int(found[1]))
-            return (404, {"detail": "Not found."}) if task is None else (200, task)
+            found_tasks = [self.tasks[id_] for id_ in sorted(self.tasks)][(page - 1) * size : page * size]
+            if page > 1 and not found_tasks:
+                return 404, {"detail": "Invalid page."}
+            return 200, {"total": len(self.tasks), "tasks": found_tasks}
+        if (method, path) == ("GET", "/api/predictions/"):
+            task = self.tasks.get(int(query["task"][0]))
+            return (400, {"detail": "Validation error"}) if task is None else (200, task["predictions"])
         if (method, path) == ("POST", "/api/predictions/"):
             # What its serializer takes: a task of the project, a list of results with these fields, a score.
             assert body.keys() == {"task", "project", "model_version", "score", "result"}
