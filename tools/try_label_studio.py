@@ -1,20 +1,21 @@
 """Tries the backend on a real Label Studio: its server on SQLite, our service, a rendered clip, and its page.
 
     python3 -m venv /tmp/ls && /tmp/ls/bin/pip install label-studio
-    python tools/try_label_studio.py --label-studio /tmp/ls/bin/label-studio --picture docs/label-studio.png
+    python tools/try_label_studio.py --label-studio /tmp/ls/bin/label-studio --picture docs/label-studio.jpg
 
-It makes a project with a `<VideoRectangle>`, uploads the clip, draws a box around each object on the first frame,
-connects the backend with a name and a password, asks for predictions as the page's "Retrieve Predictions" does, asks
-interactively with both regions, tracks through the newer events, runs `labelprop label-studio pull` and `push` twice
-each, and compares every keyframe that Label Studio then holds with our own result of the picture that it stands on
-(which must agree) and with the clip's exact truth (which says how good the model is). At last it opens the task in
-Label Studio's page and takes a picture. Everything that it started has stopped when it ends. It is no part of the
-tests: Label Studio is heavy.
+It makes a project with a `<VideoRectangle>`, uploads the clip, connects the backend with a name and a password, draws a
+box around each object on the first frame (the webhook starts the job), asks for predictions as the page's "Retrieve
+Predictions" does, asks interactively with both regions, tracks through the newer events, runs `labelprop label-studio
+pull` and `push` twice each, and compares every keyframe that Label Studio then holds with our own result of the picture
+that it stands on (which must agree) and with the clip's exact truth (which says how good the model is). At last it
+opens the task in Label Studio's page, looks where it seeks to for a frame, and takes a picture. Everything that it
+started has stopped when it ends. It is no part of the tests: Label Studio is heavy.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import secrets
@@ -25,20 +26,25 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+from PIL import Image
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 from webdriver import Browser  # noqa: E402
 
 from app.client import Client  # noqa: E402
+from app.formats.label_studio_frames import PageFrames  # noqa: E402
 from app.settings import Settings  # noqa: E402
 from app.supervisor import Service  # noqa: E402
 from model.labels.raster import tight_box  # noqa: E402
 from model.rendered import RenderedClip, render_clip, write_clip  # noqa: E402
+from model.video import FrameTable  # noqa: E402
 
 USER, PASSWORD = "try@example.com", secrets.token_urlsafe(9)
 TOKEN = secrets.token_hex(20)
@@ -87,24 +93,30 @@ def _try(url: str, ours: str, clip: RenderedClip, work: Path, picture: Path | No
         with (work / "clip.mp4").open("rb") as file:
             _json(api.post(f"/api/projects/{project}/import", files={"file": ("clip.mp4", file, "video/mp4")}))
         task = _json(api.get("/api/tasks/", params={"project": project, "fields": "all"}))["tasks"][0]
+        print(f"project {project}, task {task['id']}: {task['data']}")
+        connection = {
+            "url": f"{ours}/integrations/label-studio",
+            "project": project,
+            "title": "Labelprop",
+            "is_interactive": True,
+            "auth_method": "BASIC_AUTH",
+            "basic_auth_user": BACKEND_USER,
+            "basic_auth_pass": BACKEND_PASSWORD,
+        }
+        backend = _json(api.post("/api/ml", json=connection))
+        print(f"backend {backend['id']}: {backend['readable_state']}")
+        # Label Studio made a webhook of its own accord, but not with the name and the password.
+        (webhook,) = _json(api.get("/api/webhooks/", params={"project": project}))
+        key = base64.b64encode(f"{BACKEND_USER}:{BACKEND_PASSWORD}".encode()).decode()
+        _json(api.patch(f"/api/webhooks/{webhook['id']}/", json={"headers": {"Authorization": f"Basic {key}"}}))
         drawn = [_region(clip, id_) for id_ in (1, 2)]
         _json(api.post(f"/api/tasks/{task['id']}/annotations/", json={"result": drawn, "lead_time": 5}))
-        print(f"project {project}, task {task['id']}: {task['data']}")
-        backend = _json(
-            api.post(
-                "/api/ml",
-                json={
-                    "url": f"{ours}/integrations/label-studio",
-                    "project": project,
-                    "title": "Labelprop",
-                    "is_interactive": True,
-                    "auth_method": "BASIC_AUTH",
-                    "basic_auth_user": BACKEND_USER,
-                    "basic_auth_pass": BACKEND_PASSWORD,
-                },
-            )
-        )
-        print(f"backend {backend['id']}: {backend.get('state')} {backend.get('readable_state', '')}")
+        with Client(ours) as client:
+            for _ in range(100):
+                if any(client.jobs()):
+                    break
+                time.sleep(0.1)
+            print(f"its webhook {webhook['url']} has started {next(client.jobs())['id']}")
 
         begun = time.monotonic()
         chosen = {"selectedItems": {"all": True, "excluded": []}, "ordering": [], "project": project}
@@ -196,16 +208,28 @@ def _look(url: str, project: int, task: int, picture: Path) -> None:
         browser.wait("return document.querySelector('video') && document.querySelector('video').readyState >= 2")
         browser.run("const store = window.Htx.annotationStore; store.selectPrediction(store.predictions[0].id);")
         time.sleep(3)
+        table = FrameTable(np.arange(0, 40_000, 1000 // FPS), np.ones(1000, np.bool_), Fraction(1, 1000))
+        page = PageFrames(table, 40_000, Fraction(FPS))
+        for number in (1, 2, 24, 40, 11):
+            browser.run(
+                "const s = window.Htx.annotationStore.selected;"
+                "s.objects.find(o => o.type === 'video').setFrame(arguments[0]);",
+                number,
+            )
+            time.sleep(1)
+            at = browser.run("return document.querySelector('video').currentTime")
+            assert page.index(number) == page.at(1000 * at) == number - 1, (number, at)
+            print(f"frame {number} of the page: it seeks to {at:.3f} s, which is picture {page.at(1000 * at)}")
         shown = browser.run(
-            "const s = window.Htx.annotationStore.selected;"
-            "const video = s.objects.find(o => o.type === 'video'); video.setFrame(arguments[0]);"
-            "return s.regions.map(r => [r.labelName || r.labels, r.sequence.length])",
-            11,
+            "return window.Htx.annotationStore.selected.regions.map(r => [r.labels, r.sequence.length])"
         )
-        time.sleep(3)
+        time.sleep(2)
         print(f"the page shows {shown}")
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        browser.picture(picture)
+        browser.picture(picture.with_suffix(".png"))
+        if picture.suffix != ".png":
+            with Image.open(picture.with_suffix(".png")) as taken:
+                taken.convert("RGB").save(picture, quality=80, optimize=True)
+            picture.with_suffix(".png").unlink()
         print(f"picture: {picture}")
 
 

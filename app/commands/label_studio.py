@@ -35,8 +35,6 @@ from app.integrations.label_studio.remote import LabelStudio, RemoteError
 from app.problems import Problem
 from app.settings import Settings, settings
 from model.errors import InputError
-from model.labels import FrameResult
-from model.labels.jsonio import result_from_json
 from model.video import FrameTable, VideoInfo, probe
 
 Document = dict[str, Any]
@@ -250,12 +248,12 @@ def _prediction(place: Place, job: Document, mark: Document, controls: Controls)
     named = {int(id_): Named(region, tuple(labels)) for id_, (region, labels) in mark["named"].items()}
     times: list[int] = []
 
-    def results() -> Iterator[FrameResult]:
+    def documents() -> Iterator[Document]:
         for document in place.client.frames(job["id"]):
             times.append(max(document["time_ms"], times[-1] + 1 if times else 0))
-            yield result_from_json(document)
+            yield document
 
-    gathered = Sequences((info.width, info.height), named).add(results())
+    gathered = Sequences((info.width, info.height), named).add_json(documents())
     # A job that was pulled covers every frame, so that its results hold the whole frame table, in milliseconds.
     table = FrameTable(np.array(times, np.int64), np.ones(len(times), np.bool_), Fraction(1, 1000))
     page = PageFrames(table, info.duration_ms, Fraction(mark["rate"]))

@@ -21,7 +21,7 @@ DEFAULT_RATE = Fraction(24)
 COMMON_RATES = tuple(map(Fraction, ("24", "25", "30", "23.976", "29.97", "50", "59.94", "60", "10", "12", "15")))
 MAX_RATE = 1000
 _STEP_US = 2000
-_MAX_NUMBERS = 4_000_000
+_MAX_NUMBERS = 16_000_000  # four hours at the highest rate
 
 
 class PageFrames:
@@ -50,7 +50,7 @@ class PageFrames:
 
     def index(self, number: int) -> int:
         """The true 0-based index of the picture that the page shows on its frame `number` (from 1)."""
-        return int(self._at(self._seek(np.array([max(1, number)])))[0])
+        return int(self._at(self._seek(np.array([min(max(1, number), self.count + 1)])))[0])
 
     def at(self, time_ms: float) -> int:
         """The true index of the picture on screen at that time: the last one that has begun."""

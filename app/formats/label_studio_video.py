@@ -15,6 +15,7 @@ from app.formats.label_studio_frames import PageFrames
 from app.formats.label_studio_shapes import PAGE_ID, box_percent, labels_of, shape_label
 from model.errors import InputError
 from model.labels import FrameResult, ObjectResult
+from model.labels.jsonio import result_from_json
 from model.labels.raster import tight_box
 from model.labels.types import Box
 
@@ -73,6 +74,13 @@ class Sequences:
         self._named = named
         self._boxes: dict[int, list[tuple[int, Box | None]]] = {id_: [] for id_ in named}
         self._sums: dict[int, list[float]] = {id_: [] for id_ in named}
+
+    def add_json(self, documents: Iterable[dict[str, Any]]) -> Sequences:
+        """Takes results as JSON, without decoding their masks: each has its box beside it. Returns itself."""
+        return self.add(
+            result_from_json({**document, "objects": [{**entry, "mask": None} for entry in document["objects"]]})
+            for document in documents
+        )
 
     def add(self, results: Iterable[FrameResult]) -> Sequences:
         """Takes results; only their boxes are kept. Returns itself."""

@@ -151,6 +151,6 @@ class Predicting:
     def _prediction(self, owner: str, begun: Begun, job: JobRecord, config: VideoConfig) -> Prediction:
         info = begun.clip.info
         gathered = Sequences((info.width, info.height), begun.prompt.named)
-        gathered.add(open_results(self._service.store, job).iter())
+        gathered.add_json(open_results(self._service.store, job).iter_json())
         page = PageFrames(begun.clip.table, info.duration_ms, begun.rate)
         return prediction_of(gathered, page, config.controls, job.model.name)
