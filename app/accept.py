@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
@@ -10,8 +11,9 @@ from typing import Protocol
 import redis
 from kombu.exceptions import OperationalError
 
-from app.anchors import VideoSize
+from app.annotations import Annotations, embedded, own_words, read_annotations, refused_twice, with_annotations
 from app.files import JobFiles, VideoFiles
+from app.formats import ImportInput
 from app.ids import new_id
 from app.jobspec import JobSpec, parse_job, resolve, with_mask
 from app.media import MediaDesk
@@ -24,6 +26,7 @@ from app.settings import Settings
 from app.storage import Store
 from app.uploads import Upload
 from model.errors import InputError
+from model.video import FrameTable, VideoInfo
 
 _log = logging.getLogger(__name__)
 
@@ -53,11 +56,13 @@ class Submission:
     Attributes:
         spec: the JSON of a job.
         mask: a PNG of the job's first frame.
+        annotations: labels of another tool, as a part of a form.
         prefix: the pointer of the JSON within the request, when it is a part of a form.
     """
 
     spec: bytes | None
     mask: bytes | None = None
+    annotations: Annotations | None = None
     prefix: str = ""
 
 
@@ -72,7 +77,16 @@ def accept_job(service: Desk, owner: str, given: Submission) -> JobRecord:
         detail = "Name the video: upload it first, or send it in the same multipart call as the part `video`."
         raise Problem("invalid-request", detail, errors=[FieldFault(f"{given.prefix}/video_id", detail)])
     video = service.video(owner, job_in.video_id)
-    spec = _resolved(job_in, given, video, service.settings)
+    info = VideoInfo.from_json(video.model_dump())
+    table = VideoFiles(service.store, owner, video.id).table
+
+    def frame_table() -> FrameTable:
+        try:
+            return FrameTable.load(service.store.local_path(table))
+        except FileNotFoundError:
+            raise Problem("video-not-found", "The video was deleted while the job was being accepted.") from None
+
+    spec = _resolved(service, job_in, given, info, frame_table, video.name)
     return _create(service, owner, video.id, spec)
 
 
@@ -97,7 +111,7 @@ def accept_with_video(
         detail = "Send either the part `video` or a `video_id`, not both."
         raise Problem("invalid-request", detail, errors=[FieldFault(f"{given.prefix}/video_id", detail)])
     info = upload.check(service.desk, fps=fps)
-    spec = _resolved(job_in, given, info, service.settings)
+    spec = _resolved(service, job_in, given, info, lambda: FrameTable.load(upload.table), None)
     video = upload.keep(owner, store=service.store, videos=service.videos)
     try:
         return _create(service, owner, video.id, spec)
@@ -116,13 +130,45 @@ def _parsed(given: Submission) -> JobIn:
         raise _within(error, given.prefix) from None
 
 
-def _resolved(job_in: JobIn, given: Submission, video: VideoSize, settings: Settings) -> JobSpec:
+def _resolved(
+    service: Desk,
+    job_in: JobIn,
+    given: Submission,
+    info: VideoInfo,
+    table: Callable[[], FrameTable],
+    video_name: str | None,
+) -> JobSpec:
     if given.mask is not None:
-        job_in = with_mask(job_in, given.mask, video)
+        job_in = with_mask(job_in, given.mask, info)
+    merged = job_in
+    if given.annotations is not None or job_in.annotations is not None:
+        if given.annotations is not None and job_in.annotations is not None:
+            raise refused_twice(given.prefix)
+        prefix = given.prefix if given.annotations is None else ""
+        try:
+            annotations = given.annotations or embedded(job_in.annotations, job_in.format)
+            with service.store.scratch() as folder:
+                path = annotations.save(folder)
+                source = ImportInput(path, info, table(), video_name or "")
+                imported = read_annotations(source, annotations.format or job_in.format)
+            merged = with_annotations(job_in, imported)
+        except InputError as error:
+            raise _in_annotations(error, prefix) from None
+    elif job_in.format is not None:
+        detail = "`format` names the format of `annotations`, which are not there."
+        raise Problem("invalid-request", detail, errors=[FieldFault(f"{given.prefix}/format", detail)])
     try:
-        return resolve(job_in, video, home=settings.home)
+        return resolve(merged, info, home=service.settings.home)
     except InputError as error:
-        raise _within(error, given.prefix) from None
+        raise _within(error if merged is job_in else own_words(error, job_in, merged), given.prefix) from None
+
+
+def _in_annotations(error: InputError, prefix: str) -> Problem:
+    """A fault of a file of labels; its pointer, if it has one, leads into that file."""
+    problem = Problem.of(error)
+    pointer = "/format" if error.pointer == "/format" else f"/annotations{error.pointer or ''}"
+    problem.errors = (FieldFault(prefix + pointer, error.detail),)
+    return problem
 
 
 def _within(error: InputError, prefix: str) -> Problem:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -104,6 +104,8 @@ class Client:
         options: Document | None = None,
         metadata: Document | None = None,
         mask: bytes | None = None,
+        annotations: str | os.PathLike[str] | None = None,
+        format: str | None = None,
     ) -> Document:
         """Submits a job on an uploaded video.
 
@@ -114,6 +116,8 @@ class Client:
             options: how to propagate; None takes the defaults.
             metadata: the caller's own.
             mask: a PNG of the job's first frame whose pixel values are object ids; it may stand beside `anchors`.
+            annotations: a file of labels of another tool, which become anchors too.
+            format: its format, as `GET /v1/formats` lists them; None lets the service recognise it.
 
         Returns:
             The job, `queued`.
@@ -121,15 +125,33 @@ class Client:
         spec: Document = {"video_id": video_id, "anchors": list(anchors)}
         given = {"objects": objects, "options": options, "metadata": metadata}
         spec |= {name: value for name, value in given.items() if value is not None}
-        return self.submit(spec, mask=mask)
+        return self.submit(spec, mask=mask, annotations=annotations, format=format)
 
-    def submit(self, spec: Document, *, mask: bytes | None = None) -> Document:
-        """Submits the JSON of a job as it is, with or without a mask picture of its first frame."""
-        if mask is None:
+    def submit(
+        self,
+        spec: Document,
+        *,
+        mask: bytes | None = None,
+        annotations: str | os.PathLike[str] | None = None,
+        format: str | None = None,
+    ) -> Document:
+        """Submits the JSON of a job as it is, with or without a mask picture of its first frame and a file of labels.
+
+        Raises:
+            ServiceError: it was refused; the message says why.
+            OSError: the file cannot be read.
+        """
+        if mask is None and annotations is None:
             return self._json("POST", "/v1/jobs", json=spec)
         content = httpx.Request("POST", "http://x", json=spec).content
-        files = {"spec": ("spec.json", content, "application/json"), "mask": ("mask.png", mask, "image/png")}
-        return self._json("POST", "/v1/jobs", files=files)
+        files = {"spec": ("spec.json", content, "application/json")}
+        if mask is not None:
+            files["mask"] = ("mask.png", mask, "image/png")
+        if annotations is not None:
+            path = Path(annotations)
+            files["annotations"] = (path.name, path.read_bytes(), "application/octet-stream")
+        data = {} if format is None else {"format": format}
+        return self._json("POST", "/v1/jobs", files=files, data=data)
 
     def job(self, job_id: str) -> Document:
         """The job as it stands."""
@@ -192,10 +214,19 @@ class Client:
         name: str,
         path: str | os.PathLike[str],
         *,
+        options: Mapping[str, Any] | None = None,
         timeout_s: float | None = None,
         on_bytes: Callable[[int, int], None] | None = None,
     ) -> Path:
         """Downloads an export to `path`, waiting until it is built. Nothing half-written is left at `path`.
+
+        Args:
+            job_id: the job.
+            name: the format, as `GET /v1/formats` lists them.
+            path: where the file goes.
+            options: the format's options, such as `{"opacity": 0.5, "names": False}` for `overlay`.
+            timeout_s: give up after so many seconds.
+            on_bytes: called with the bytes received so far and the bytes in all.
 
         Raises:
             ServiceError: it cannot be built; the message says why.
@@ -204,7 +235,7 @@ class Client:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         path = Path(path)
         while True:
-            with self._stream("GET", f"/v1/jobs/{job_id}/exports/{name}") as answer:
+            with self._stream("GET", f"/v1/jobs/{job_id}/exports/{name}", params=dict(options or {})) as answer:
                 if answer.status_code == 200:
                     _save(answer, path, on_bytes)
                     return path

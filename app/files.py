@@ -51,7 +51,7 @@ class JobFiles:
         self.exports = f"{self.prefix}/exports"
 
     def export(self, filename: str) -> str:
-        """The key of a built export with that file name (from the table of formats)."""
+        """The key of a built export with that file name (from `app.formats.variant_filename`)."""
         return f"{self.exports}/{filename}"
 
     def clear_scratch(self) -> None:

@@ -195,8 +195,22 @@ def with_mask(job_in: JobIn, data: bytes, info: VideoSize) -> JobIn:
     if at is None:
         anchors.insert(0, anchor)
     else:
-        anchors[at] = _joined(anchors[at], anchor)
+        anchors[at] = joined(anchors[at], anchor)
     return job_in.model_copy(update={"anchors": anchors})
+
+
+def joined(given: AnchorIn, picture: AnchorIn) -> AnchorIn:
+    """One anchor from what a request gave and what a picture or a file adds to it."""
+    labels = list(given.labels)
+    for label in picture.labels:
+        at = next((i for i, other in enumerate(labels) if other.object == label.object), None)
+        if at is None or regions_of(labels[at]) or labels[at].absent or (labels[at].keypoints and label.keypoints):
+            labels.append(label)
+        else:
+            added = {name: getattr(label, name) for name in regions_of(label)}
+            added["keypoints"] = labels[at].keypoints or label.keypoints
+            labels[at] = labels[at].model_copy(update=added)
+    return given.model_copy(update={"labels": labels, "void": given.void or picture.void})
 
 
 def default_colour(object_id: int) -> str:
@@ -271,18 +285,6 @@ def _objects(job_in: JobIn, faults: Faults) -> tuple[ObjectSpec, ...]:
 def _read(spec: JobSpec, faults: Faults) -> Iterator[Anchor]:
     skeletons = {declared.id: declared.skeleton for declared in spec.objects}
     return read_anchors(spec.anchors, skeletons, spec.video, spec.options.frames, faults)
-
-
-def _joined(given: AnchorIn, picture: AnchorIn) -> AnchorIn:
-    """One anchor from what a request gave and what a picture adds."""
-    labels = list(given.labels)
-    for label in picture.labels:
-        at = next((i for i, other in enumerate(labels) if other.object == label.object), None)
-        if at is None or regions_of(labels[at]) or labels[at].absent:
-            labels.append(label)
-        else:
-            labels[at] = labels[at].model_copy(update={"mask": label.mask})
-    return given.model_copy(update={"labels": labels, "void": given.void or picture.void})
 
 
 def _rle_in(mask: Mask) -> RleIn:

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from app import uploads
-from app.api import docs, errors, exports, health, jobs, models, problems, results, videos
+from app.api import docs, errors, exports, formats, health, jobs, models, problems, results, videos
 from app.api.context import Context
 from app.api.openapi import document
 from app.connection import RedisMissingError, connect
@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.context = context
     errors.install(app)
-    for module in (videos, jobs, results, exports, models, health, problems, docs, label_studio):
+    for module in (videos, jobs, results, exports, formats, models, health, problems, docs, label_studio):
         app.include_router(module.router)
     app.add_api_route("/", _home, include_in_schema=False)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]

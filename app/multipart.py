@@ -74,7 +74,7 @@ async def batches(request: Request) -> AsyncIterator[bytes]:
         yield bytes(held)
 
 
-async def read_form(request: Request, sinks: Mapping[str, Sink]) -> set[str]:
+async def read_form(request: Request, sinks: Mapping[str, Sink]) -> dict[str, str]:
     """Reads a multipart body, each part into the sink of its name.
 
     Args:
@@ -82,7 +82,7 @@ async def read_form(request: Request, sinks: Mapping[str, Sink]) -> set[str]:
         sinks: the parts that the call knows.
 
     Returns:
-        The names of the parts that came.
+        The names of the parts that came, each with the file name that the client gave it, which may be empty.
 
     Raises:
         Problem: `invalid-multipart` for a malformed or cut-off body and for parts that are unknown or come twice;
@@ -108,7 +108,7 @@ class _Reader:
     """The parser's callbacks. They run in a worker thread, one batch at a time."""
 
     def __init__(self, sinks: Mapping[str, Sink]) -> None:
-        self.seen: set[str] = set()
+        self.seen: dict[str, str] = {}
         self.ended = False
         self._sinks = sinks
         self._field = bytearray()
@@ -153,7 +153,7 @@ class _Reader:
             )
         if name in self.seen:
             raise _bad(f"The part `{name}` comes twice.", pointer=f"/{name}")
-        self.seen.add(name)
+        self.seen[name] = options.get(b"filename", b"").decode("utf-8", "replace")
         self._sink = self._sinks[name]
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:

@@ -171,7 +171,7 @@ KINDS: dict[str, Kind] = {
         Kind("video-not-found", 404, "No such video", "There is no video of that id, or it is not yours, or it was deleted."),
         Kind("job-not-found", 404, "No such job", "There is no job of that id, or it is not yours, or it was deleted."),
         Kind("frame-not-found", 404, "No such frame", "Frames count from 0; a job has results only for the frames it covers: from `start` in steps of `stride`, `end` excluded."),
-        Kind("unknown-format", 404, "Unknown export format", "`detail` lists the formats that exist."),
+        Kind("unknown-format", 404, "Unknown export format", "`detail` lists the formats that exist, and so does `GET /v1/formats`, with what each carries."),
         Kind("unknown-problem", 404, "Unknown kind of problem", "There is no kind of problem of that name."),
         Kind("range-not-satisfiable", 416, "The range lies beyond the file", "The `Range` header asks for bytes that the file does not have; `Content-Range` in the answer gives its size."),
         # States

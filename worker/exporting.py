@@ -16,7 +16,7 @@ from typing import TypeVar
 import redis
 
 from app.files import JobFiles, VideoFiles
-from app.formats import ExportInput, Format, find_format
+from app.formats import ExportInput, ExportOptions, Format, find_variant, variant_filename
 from app.jobspec import JobSpec, build_labels
 from app.problems import Problem, problem_document
 from app.records.exports import ExportLease
@@ -39,7 +39,7 @@ def build(at: Resources, owner: str, job_id: str, name: str, *, node: str) -> No
         at: what to work with.
         owner: whose job.
         job_id: which job.
-        name: the format.
+        name: the format and its options, as `app.formats.variant_name` names them.
         node: this worker, to notice that it is told to stop.
     """
     job = at.jobs.get(owner, job_id)
@@ -49,7 +49,7 @@ def build(at: Resources, owner: str, job_id: str, name: str, *, node: str) -> No
         return
     try:
         with _Keeper(at, lease, node) as keeper:
-            _write(at, job, find_format(name), keeper)
+            _write(at, job, *find_variant(name), keeper)
         at.exports.done(lease)
         log.info("export %s of job %s: built", name, job_id)
     except _Interrupted:
@@ -67,7 +67,7 @@ def build(at: Resources, owner: str, job_id: str, name: str, *, node: str) -> No
         at.store.delete_tree(files.job_prefix)
 
 
-def _write(at: Resources, job: JobRecord, format_: Format, keeper: _Keeper) -> None:
+def _write(at: Resources, job: JobRecord, format_: Format, options: ExportOptions, keeper: _Keeper) -> None:
     files = JobFiles(at.store, job.owner, job.id, job.revision)
     video = VideoFiles(at.store, job.owner, job.video_id)
     spec = JobSpec.model_validate_json(at.store.read(files.spec))
@@ -94,12 +94,13 @@ def _write(at: Resources, job: JobRecord, format_: Format, keeper: _Keeper) -> N
         frames=frames_from,
         video_name=(record.name if record is not None else None) or job.video_id,
         job_id=job.id,
+        options=options,
     )
     with at.store.scratch() as folder:
         path = folder / format_.filename
         format_.write_file(given, path)
         keeper.check()
-        at.store.adopt(path, files.export(format_.filename))
+        at.store.adopt(path, files.export(variant_filename(format_, options)))
 
 
 class _Interrupted(Exception):  # noqa: N818  (somebody asked for it)

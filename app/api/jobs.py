@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.accept import Submission, accept_job, accept_with_video
+from app.annotations import MAX_ANNOTATIONS, Annotations
 from app.api.caching import not_modified
 from app.api.context import Owner, Service
 from app.api.errors import problems
@@ -35,12 +37,14 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 MAX_JSON = 32 << 20
 MAX_MASK = 32 << 20
+MAX_NAME = 100
 POLL_S = 1
 LABEL_PROBLEMS = (
     "invalid-json", "invalid-labels", "bad-rle", "bad-polygon", "bad-box", "bad-mask", "mask-size-mismatch",
     "empty-mask", "two-regions", "empty-label", "contradictory-label", "duplicate-label", "unknown-object",
     "object-unlabelled", "bad-keypoint", "no-anchors", "anchor-outside-video", "anchor-outside-range",
-    "too-many-labels", "invalid-range", "unknown-model", "unknown-preset", "bad-model", "request-too-large",
+    "too-many-labels", "bad-annotations", "invalid-range", "unknown-model", "unknown-preset", "bad-model",
+    "request-too-large",
 )  # fmt: skip
 _SUBMIT_BODY: dict[str, Any] = {
     "requestBody": {
@@ -63,6 +67,17 @@ _SUBMIT_BODY: dict[str, Any] = {
                             "type": "string",
                             "format": "binary",
                             "description": "A PNG of the job's first frame, indexed or grey: values are object ids.",
+                        },
+                        "annotations": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "Labels of another tool: a JSON, XML, text or PNG file, or a zip. Where a"
+                            " format has one file a frame, the file's name says which frame it is.",
+                        },
+                        "format": {
+                            "type": "string",
+                            "description": "The format of `annotations`, as `GET /v1/formats` lists them. Left out, it"
+                            " is recognised.",
                         },
                         "spec": {"$ref": "#/components/schemas/JobIn"},
                     },
@@ -102,7 +117,8 @@ async def create_job(request: Request, response: Response, service: Service, own
     """Carries labels through a video.
 
     As JSON, the video was uploaded before. As one multipart call, `video` is the file, `mask` a PNG of the first frame
-    that the job covers, and `spec` the same JSON without `video_id`; a mask or a spec with anchors must be there.
+    that the job covers, `annotations` labels of another tool, and `spec` the same JSON without `video_id`; a mask,
+    annotations or a spec with anchors must be there.
     All faults that are found in the labels are listed in `errors`, and then nothing is stored.
     """
     kind = content_type(request)
@@ -208,17 +224,30 @@ def job_out(record: JobRecord) -> JobOut:
 
 async def _from_form(request: Request, service: Service, owner: str, fps: Fraction | None) -> JobRecord:
     spec, mask = MemorySink("spec", MAX_JSON), MemorySink("mask", MAX_MASK)
+    annotations, format_ = MemorySink("annotations", MAX_ANNOTATIONS), MemorySink("format", MAX_NAME)
+    sinks = {"mask": mask, "spec": spec, "annotations": annotations, "format": format_}
     with open_upload(service) as upload:
-        check_announced(request, upload.max_bytes, extra=FORM_OVERHEAD + spec.max_bytes + mask.max_bytes)
-        parts = await read_form(request, {"video": upload, "mask": mask, "spec": spec})
-        if not parts & {"mask", "spec"}:
-            detail = "Send labels too: a `mask` (PNG of the first frame), or a `spec` with anchors."
+        check_announced(request, upload.max_bytes, extra=FORM_OVERHEAD + sum(sink.max_bytes for sink in sinks.values()))
+        parts = await read_form(request, {"video": upload, **sinks})
+        if not parts.keys() & {"mask", "spec", "annotations"}:
+            detail = "Send labels too: a `mask` (PNG of the first frame), `annotations`, or a `spec` with anchors."
             raise Problem("invalid-request", detail, errors=[FieldFault("/mask", detail)])
         given = Submission(
             spec=bytes(spec.data) if "spec" in parts else None,
             mask=bytes(mask.data) if "mask" in parts else None,
+            annotations=_annotations(annotations, format_, parts),
             prefix="/spec",
         )
         if "video" in parts:
             return await run_in_threadpool(accept_with_video, service, owner, given, upload, fps)
         return await run_in_threadpool(accept_job, service, owner, given)
+
+
+def _annotations(data: MemorySink, format_: MemorySink, parts: Mapping[str, str]) -> Annotations | None:
+    if "annotations" not in parts:
+        if "format" in parts:
+            detail = "`format` names the format of `annotations`, which are not there."
+            raise Problem("invalid-request", detail, errors=[FieldFault("/format", detail)])
+        return None
+    name = bytes(format_.data).decode("utf-8", "replace").strip() or None
+    return Annotations(bytes(data.data), parts["annotations"], name)

@@ -3,7 +3,8 @@
     --mask FRAME0.png          indexed or grey PNG of the first frame: values are object ids
     --box 3:100,80,60,40       a box on the first frame: object id, then x, y, width, height
     --keypoints KP.json        points on the first frame, see below
-    --labels JOB.json          a job as `POST /v1/jobs` takes it: any frames, objects, options
+    --labels FILE              a job as `POST /v1/jobs` takes it: any frames, objects, options; or labels of another
+                               tool: a file, zip or folder in a format of docs/formats.md, named by --labels-format
 
 They may stand together; `--mask`, `--box` and `--keypoints` speak of the first frame that the job covers (`--start`). A
 file of keypoints is a list of points of object 1, or a list with one entry per object:
@@ -18,9 +19,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.formats import EXPORTS, IMPORTS
+from app.formats.packing import write_zip
+from app.formats.recognise import format_of_json
 from app.jobspec import parse_job
 from app.problems import InvalidDocument
 from model.errors import InputError, LabelError
@@ -44,7 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KP.json",
         help="points on the first frame: a list of {name, x, y} of object 1, or of {object, keypoints}",
     )
-    labels.add_argument("--labels", type=Path, metavar="JOB.json", help="a whole job, as POST /v1/jobs takes it")
+    labels.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="a whole job, as POST /v1/jobs takes it, or a file, zip or folder of labels of another tool",
+    )
+    labels.add_argument(
+        "--labels-format",
+        choices=tuple(IMPORTS),
+        metavar="NAME",
+        help=f"the format of that file (default: recognised): {', '.join(IMPORTS)}",
+    )
     options = parser.add_argument_group("options")
     options.add_argument("--model", help="name of a model (default: uvc-r18)")
     options.add_argument("--preset", help="named settings (default: plain)")
@@ -55,8 +74,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_argument("--working-size", type=int, help="short side as the network sees it (default: the preset's)")
 
 
-def request_of(args: argparse.Namespace) -> tuple[Document, bytes | None]:
-    """The job that the arguments ask for, as the JSON of `POST /v1/jobs`, and the mask picture's bytes.
+def add_format_arguments(parser: argparse.ArgumentParser, *, default: str) -> None:
+    """Adds the choice of exports to a command's parser."""
+    parser.add_argument(
+        "--formats",
+        default=default,
+        metavar="A,B",
+        help=f"exports, several with commas: {', '.join(EXPORTS)} (default: {default})",
+    )
+    parser.add_argument(
+        "--format-options",
+        default="",
+        metavar="NAME=VALUE,...",
+        help="options of exports: outline, opacity, names, confidence (overlay), tolerance (yolo-seg, labelme)",
+    )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the arguments ask for.
+
+    Attributes:
+        spec: the JSON of `POST /v1/jobs`.
+        mask: the mask picture's bytes.
+        annotations: a file, zip or folder of labels of another tool.
+        format: its format; None to recognise it.
+    """
+
+    spec: Document
+    mask: bytes | None = None
+    annotations: Path | None = None
+    format: str | None = None
+
+    @contextmanager
+    def packed(self) -> Iterator[Path | None]:
+        """The annotations as one file, to be sent: a folder is packed into a zip that is gone afterwards."""
+        if self.annotations is None or not self.annotations.is_dir():
+            yield self.annotations
+            return
+        folder = self.annotations
+        inside = sorted(path for path in folder.rglob("*") if path.is_file())
+        files = [(path.relative_to(folder), path) for path in inside]
+        shown = [(name, path) for name, path in files if not any(part.startswith(".") for part in name.parts)]
+        with tempfile.TemporaryDirectory() as scratch:
+            target = Path(scratch) / f"{folder.resolve().name or 'labels'}.zip"
+            write_zip(target, ((name.as_posix(), path.read_bytes()) for name, path in shown))
+            yield target
+
+
+def request_of(args: argparse.Namespace) -> Asked:
+    """The job that the arguments ask for.
 
     Raises:
         LabelError: `no-anchors` where no labels are given at all, `invalid-json` where a file is not JSON, which
@@ -65,7 +132,8 @@ def request_of(args: argparse.Namespace) -> tuple[Document, bytes | None]:
         InvalidDocument: the file of `--labels` is no job, with a pointer to every fault.
     """
     spec: Document = {}
-    if args.labels is not None:
+    annotations = args.labels if args.labels is not None and _is_foreign(args.labels, args.labels_format) else None
+    if args.labels is not None and annotations is None:
         spec = _job(args.labels)
     given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
     if given:
@@ -75,9 +143,24 @@ def request_of(args: argparse.Namespace) -> tuple[Document, bytes | None]:
         added += _per_object(_read(args.keypoints), args.keypoints)
     _add_labels(spec, added)
     mask = None if args.mask is None else _bytes(args.mask)
-    if mask is None and not spec.get("anchors"):
+    if mask is None and annotations is None and not (spec.get("anchors") or spec.get("annotations")):
         raise LabelError("Give labels: --mask, --box, --keypoints or --labels.", slug="no-anchors")
-    return spec, mask
+    return Asked(spec, mask, annotations, args.labels_format)
+
+
+def _is_foreign(path: Path, format_name: str | None) -> bool:
+    """Whether a file of labels is another tool's: said so, a folder, no JSON by its look, or JSON that is no job."""
+    if path.is_dir():
+        return True
+    data = _bytes(path)
+    if format_name is not None or path.suffix.lower() == ".txt":
+        return True
+    if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
+        return data.startswith((b"\x89PNG", b"PK", b"<", b"\xef\xbb\xbf<"))
+    try:
+        return format_of_json(json.loads(data)) is not None
+    except (ValueError, RecursionError):
+        return False  # the job's own check says what is wrong
 
 
 def _job(path: Path) -> Document:

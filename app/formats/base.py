@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from app.formats.options import DEFAULTS, ExportOptions
 from model.errors import InputError
 from model.labels import FrameResult, LabelObject
 from model.video import Frame, FrameTable, VideoInfo
@@ -30,6 +31,7 @@ class ExportInput:
             only formats with `needs_frames` call it.
         video_name: what to call the video.
         job_id: the job, or None on the command line.
+        options: how to draw or simplify; a format heeds those that it names.
     """
 
     info: VideoInfo
@@ -39,6 +41,7 @@ class ExportInput:
     frames: Callable[[int], Iterator[Frame]]
     video_name: str
     job_id: str | None = None
+    options: ExportOptions = DEFAULTS
 
     def stem(self, frame: int) -> str:
         """The file name of a frame without its ending: an image's own for zips and folders of images, else `%05d`."""
@@ -105,6 +108,7 @@ class Format:
         read: turns such a file into anchors; it raises `InputError` with the slug `bad-annotations` and a detail that
             names the line, element or field and says what to do. None for a format that is only written.
         label_types: what it carries, of `LABEL_TYPES`.
+        options: the names of the export options that it heeds.
     """
 
     name: str
@@ -115,6 +119,7 @@ class Format:
     needs_frames: bool = False
     read: Callable[[ImportInput], Imported] | None = None
     label_types: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     def write_file(self, given: ExportInput, path: Path) -> None:
         """Writes the file.

@@ -8,11 +8,12 @@ The document is written as it is made, so that its size is not bounded by memory
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from app.formats.categories import Category, categories_of, numbered
+from app.formats.documents import json_of, write_list
 from model.labels import ObjectResult, rle
 from model.labels.raster import tight_box
 
@@ -22,52 +23,27 @@ if TYPE_CHECKING:
 _VIDEO_ID = 1
 
 
-class _Category(NamedTuple):
-    name: str
-    points: tuple[str, ...]
-    edges: tuple[tuple[int, int], ...]
-
-
 def write(given: ExportInput, path: Path) -> None:
     """The document, as UTF-8 JSON, the same bytes whenever it is built."""
-    categories = _categories(given)
-    ids = {category: number for number, category in enumerate(dict.fromkeys(categories.values()), start=1)}
+    write_document(given, path, categories_of(given))
+
+
+def write_document(
+    given: ExportInput, path: Path, categories: dict[int, Category], *, keypoints_only: bool = False
+) -> None:
+    """The document of those objects that have an entry in `categories`; without annotations that have no keypoints."""
+    ids = numbered(categories.values(), 1)
     with path.open("w", encoding="utf-8") as file:
-        file.write('{"info":' + _json({"description": given.video_name, "job": given.job_id, "version": "1.0"}))
-        _write_list(file, "videos", [_video(given)])
-        _write_list(file, "categories", (_category(category, id_) for category, id_ in ids.items()))
-        _write_list(file, "images", _images(given))
-        _write_list(file, "annotations", _annotations(given, categories, ids))
+        file.write('{"info":' + json_of({"description": given.video_name, "job": given.job_id, "version": "1.0"}))
+        write_list(file, "videos", [_video(given)])
+        write_list(file, "categories", (category_document(category, id_) for category, id_ in ids.items()))
+        write_list(file, "images", _images(given))
+        write_list(file, "annotations", _annotations(given, categories, ids, keypoints_only))
         file.write("}\n")
 
 
-def _write_list(file: IO[str], name: str, items: Iterable[dict[str, Any]]) -> None:
-    file.write(f',\n"{name}":[')
-    for i, item in enumerate(items):
-        file.write((",\n" if i else "\n") + _json(item))
-    file.write("]")
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def _categories(given: ExportInput) -> dict[int, _Category]:
-    """The category of each object. Without a skeleton, the names of its points are those that its results have."""
-    named: dict[int, dict[str, None]] = {object_.id: {} for object_ in given.objects}
-    if any(object_.skeleton is None for object_ in given.objects):
-        for result in given.results():
-            for found in result.objects:
-                named.setdefault(found.object, {}).update(dict.fromkeys(point.name for point in found.keypoints))
-    categories = {}
-    for object_ in given.objects:
-        skeleton = object_.skeleton
-        points = tuple(named[object_.id]) if skeleton is None else skeleton.points
-        categories[object_.id] = _Category(object_.name, points, () if skeleton is None else skeleton.edges)
-    return categories
-
-
-def _category(category: _Category, id_: int) -> dict[str, Any]:
+def category_document(category: Category, id_: int) -> dict[str, Any]:
+    """An entry of `categories`."""
     document: dict[str, Any] = {"id": id_, "name": category.name, "supercategory": "object"}
     if category.points:
         document["keypoints"] = list(category.points)
@@ -101,13 +77,15 @@ def _images(given: ExportInput) -> Iterator[dict[str, Any]]:
 
 
 def _annotations(
-    given: ExportInput, categories: dict[int, _Category], ids: dict[_Category, int]
+    given: ExportInput, categories: dict[int, Category], ids: dict[Category, int], keypoints_only: bool
 ) -> Iterator[dict[str, Any]]:
     number = 0
     for result in given.results():
         for found in result.objects:
             region = _region(found)
-            if not found.visible or region is None:
+            if not found.visible or region is None or found.object not in categories:
+                continue
+            if keypoints_only and not found.keypoints:
                 continue
             number += 1
             category = categories[found.object]
@@ -150,7 +128,7 @@ def _region(found: ObjectResult) -> dict[str, Any] | None:
     return {"segmentation": [], "area": round(width * height, 2), "bbox": list(box)}
 
 
-def _keypoints(found: ObjectResult, category: _Category) -> dict[str, Any]:
+def _keypoints(found: ObjectResult, category: Category) -> dict[str, Any]:
     by_name = {point.name: point for point in found.keypoints}
     triples: list[float] = []
     for name in category.points:

@@ -1,7 +1,7 @@
 """Label Studio: predictions to import, and its export in JSON as anchors.
 
 Out, a video is one task with `videorectangle` regions, for `<VideoRectangle name="box" toName="video"/>` on
-`<Video name="video" value="$video" framerate="..."/>`, whose rate must be the video's own (the file's `meta` names it);
+`<Video name="video" value="$video" framerate="..."/>`, whose rate must be that of the file's `meta` (the video's own);
 a zip or folder of images is one task per picture (`app.formats.label_studio_images`), which carries masks and points
 too. `label-studio-images` writes the latter for a video as well, under the names that its frames have as files.
 
@@ -22,8 +22,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from app.formats import label_studio_images as images
 from app.formats import label_studio_video as videos
-from app.formats.base import ExportInput, Format, Imported, ImportInput
-from app.formats.label_studio_frames import DEFAULT_RATE, PageFrames, rate_of
+from app.formats.base import ExportInput, Imported, ImportInput
+from app.formats.label_studio_frames import PageFrames, own_page, rate_of
 from app.formats.label_studio_gather import Gathered, Naming
 from app.formats.label_studio_shapes import labels_of, page_id
 from model.errors import InputError
@@ -38,13 +38,12 @@ def write(given: ExportInput, path: Path) -> None:
     if given.info.container in _STILLS:
         write_images(given, path)
         return
-    rate = given.info.fps or DEFAULT_RATE
-    page = PageFrames(given.table, given.info.duration_ms, rate)
+    page = own_page(given.table, given.info)
     named = {object_.id: videos.Named(page_id(object_.id), (object_.name,)) for object_ in given.objects}
     gathered = videos.Sequences((given.info.width, given.info.height), named).add(given.results())
     task = {
         "data": {"video": given.video_name},
-        "meta": {"job": given.job_id, "framerate": round(float(rate), 6)},
+        "meta": {"job": given.job_id, "framerate": round(float(page.rate), 6)},
         "predictions": [
             {
                 "model_version": "labelprop",
@@ -285,20 +284,3 @@ def _json(value: Any) -> str:
 
 def _bad(detail: str) -> InputError:
     return InputError(detail, slug="bad-annotations")
-
-
-FORMAT = Format(
-    "label-studio",
-    "application/json",
-    "label-studio.json",
-    write,
-    read=read,
-    label_types=("mask", "polygon", "box", "keypoints"),
-)
-IMAGES_FORMAT = Format(
-    "label-studio-images",
-    "application/json",
-    "label-studio-images.json",
-    write_images,
-    label_types=("mask", "box", "keypoints"),
-)

@@ -20,6 +20,8 @@ from model.video import FrameTable, VideoInfo
 DEFAULT_RATE = Fraction(24)
 COMMON_RATES = tuple(map(Fraction, ("24", "25", "30", "23.976", "29.97", "50", "59.94", "60", "10", "12", "15")))
 MAX_RATE = 1000
+_FINE_RATES = tuple(map(Fraction, (100, 120, 240, 500)))
+_ENOUGH = 0.9
 _STEP_US = 2000
 _MAX_NUMBERS = 16_000_000  # four hours at the highest rate
 
@@ -66,6 +68,11 @@ class PageFrames:
         """The `time` that the page writes beside a keyframe: it counts the first frame as one interval, not as 0."""
         return float(number / self.rate)
 
+    @property
+    def coverage(self) -> float:
+        """Which part of the pictures the page can show at all."""
+        return len(np.unique(self._shown)) / self.frame_count
+
     @cached_property
     def _shown(self) -> NDArray[np.int64]:
         return self._at(self._seek(np.arange(1, self.count + 1)))
@@ -77,6 +84,25 @@ class PageFrames:
     def _at(self, times_us: NDArray[np.int64]) -> NDArray[np.int64]:
         found = np.searchsorted(self._times_us, times_us, side="right") - 1
         return np.clip(found, 0, self.frame_count - 1).astype(np.int64)
+
+
+def own_page(table: FrameTable, info: VideoInfo) -> PageFrames:
+    """The page's frames at the rate that a configuration for this video should have.
+
+    That is the video's own; where its pictures come so unevenly that the page would pass over more than a tenth of
+    them, the lowest common rate that shows them all, or else the one that shows most.
+    """
+    page = PageFrames(table, info.duration_ms, info.fps or DEFAULT_RATE)
+    if page.coverage >= _ENOUGH:
+        return page
+    finer = [rate for rate in (*sorted(COMMON_RATES), *_FINE_RATES) if rate > page.rate]
+    for rate in finer:
+        other = PageFrames(table, info.duration_ms, rate)
+        if other.coverage > page.coverage:
+            page = other
+        if page.coverage == 1:
+            break
+    return page
 
 
 def rate_from_text(text: str | None) -> Fraction | None:

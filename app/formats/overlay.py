@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from app.formats.options import DEFAULTS, ExportOptions
 from model.labels import FrameResult, LabelObject, ObjectResult
 from model.labels.raster import tight_box
 from model.labels.types import Colour, Mask
@@ -20,7 +21,6 @@ from model.video import Frame, encode_video
 if TYPE_CHECKING:
     from app.formats.base import ExportInput
 
-_FILL = 0.38
 _STILL_FPS = Fraction(1)
 
 
@@ -32,20 +32,26 @@ def write(given: ExportInput, path: Path) -> None:
     """
     encode_video(
         path,
-        (draw(frame.image, result, given.objects) for frame, result in _paired(given)),
+        (draw(frame.image, result, given.objects, given.options) for frame, result in _paired(given)),
         fps=given.info.fps or _STILL_FPS,
         pts_ms=_times(given.results()),
         sample_aspect_ratio=given.info.sample_aspect_ratio,
     )
 
 
-def draw(image: NDArray[np.uint8], result: FrameResult, objects: tuple[LabelObject, ...]) -> NDArray[np.uint8]:
+def draw(
+    image: NDArray[np.uint8],
+    result: FrameResult,
+    objects: tuple[LabelObject, ...],
+    options: ExportOptions = DEFAULTS,
+) -> NDArray[np.uint8]:
     """One frame with its labels: translucent regions with outlines, points with their skeleton, and names.
 
     Args:
         image: (height, width, 3) uint8 RGB; it is not changed.
         result: its labels.
         objects: whose colours, names and skeletons are used.
+        options: outline, opacity, names and confidence.
 
     Returns:
         A new (height, width, 3) uint8 RGB.
@@ -56,7 +62,7 @@ def draw(image: NDArray[np.uint8], result: FrameResult, objects: tuple[LabelObje
     thickness = max(1, round(min(image.shape[:2]) / 300))
     for object_, found in shown:
         if found.mask is not None:
-            _paint(canvas, found.mask, object_.colour, thickness)
+            _paint(canvas, found.mask, object_.colour, thickness, options)
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
     for object_, found in shown:
@@ -65,7 +71,10 @@ def draw(image: NDArray[np.uint8], result: FrameResult, objects: tuple[LabelObje
             pen.rectangle((x, y, x + width, y + height), outline=object_.colour, width=thickness)
         _points(pen, object_, found, thickness)
     for object_, found in shown:
-        _name(pen, object_, found, picture.size)
+        words = [object_.name] if options.names else []
+        words += [f"{found.confidence:.2f}"] if options.confidence else []
+        if words:
+            _tag(pen, " ".join(words), object_.colour, _corner(found), picture.size)
     return np.asarray(picture)
 
 
@@ -86,7 +95,7 @@ def _times(results: Iterator[FrameResult]) -> Iterator[int]:
         yield last
 
 
-def _paint(canvas: NDArray[np.uint8], mask: Mask, colour: Colour, thickness: int) -> None:
+def _paint(canvas: NDArray[np.uint8], mask: Mask, colour: Colour, thickness: int, options: ExportOptions) -> None:
     box = tight_box(mask)
     if box is None:
         return
@@ -96,8 +105,10 @@ def _paint(canvas: NDArray[np.uint8], mask: Mask, colour: Colour, thickness: int
     right, bottom = int(box[0] + box[2]) + margin, int(box[1] + box[3]) + margin
     region, inside = canvas[top:bottom, left:right], mask[top:bottom, left:right]
     tint = np.array(colour, np.float32)
-    region[inside] = (region[inside] * (1 - _FILL) + tint * _FILL).astype(np.uint8)
-    region[inside & ~_shrunk(inside, thickness)] = colour
+    fill = np.float32(options.opacity)
+    region[inside] = (region[inside] * (1 - fill) + tint * fill).astype(np.uint8)
+    if options.outline:
+        region[inside & ~_shrunk(inside, thickness)] = colour
 
 
 def _shrunk(mask: Mask, steps: int) -> Mask:
@@ -124,16 +135,18 @@ def _points(pen: ImageDraw.ImageDraw, object_: LabelObject, found: ObjectResult,
             pen.ellipse(around, outline=object_.colour, width=thickness)
 
 
-def _name(pen: ImageDraw.ImageDraw, object_: LabelObject, found: ObjectResult, size: tuple[int, int]) -> None:
-    x, y = _corner(found)
+def _tag(
+    pen: ImageDraw.ImageDraw, text: str, colour: Colour, corner: tuple[float, float], size: tuple[int, int]
+) -> None:
+    x, y = corner
     font = _font(max(10, min(size) // 28))
-    left, top, right, bottom = pen.textbbox((0, 0), object_.name, font=font)
+    left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     pad = max(2, (bottom - top) // 4)
     width, height = right - left + 2 * pad, bottom - top + 2 * pad
     x, y = max(0.0, min(x, size[0] - width)), max(0.0, min(y - height - pad, size[1] - height))
-    pen.rounded_rectangle((x, y, x + width, y + height), radius=pad, fill=object_.colour)
-    light = 0.299 * object_.colour[0] + 0.587 * object_.colour[1] + 0.114 * object_.colour[2] > 150
-    pen.text((x + pad - left, y + pad - top), object_.name, font=font, fill=(0, 0, 0) if light else (255, 255, 255))
+    pen.rounded_rectangle((x, y, x + width, y + height), radius=pad, fill=colour)
+    light = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 150
+    pen.text((x + pad - left, y + pad - top), text, font=font, fill=(0, 0, 0) if light else (255, 255, 255))
 
 
 def _corner(found: ObjectResult) -> tuple[float, float]:

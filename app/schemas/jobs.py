@@ -110,6 +110,15 @@ class JobIn(Document):
     anchors: Annotated[list[AnchorIn], Field(max_length=10_000)] = Field(
         default_factory=list, description="The labelled frames."
     )
+    annotations: JsonValue = Field(
+        default=None,
+        description="Labels of another tool, which become anchors beside those given here: a JSON document as it is,"
+        " another text (XML, rows) as a string, a zip or PNG as a string in base64.",
+    )
+    format: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
+        default=None,
+        description="The format of `annotations`, as `GET /v1/formats` lists them. Left out, it is recognised.",
+    )
     options: OptionsIn = OptionsIn()
     metadata: Metadata = Field(default_factory=dict, description="The caller's own, returned untouched.")
 

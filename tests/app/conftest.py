@@ -14,9 +14,10 @@ from fastapi.testclient import TestClient
 
 from app.connection import connect
 from app.files import JobFiles, VideoFiles
-from app.formats import EXPORTS, ExportInput
+from app.formats import ExportInput, find_variant, variant_filename
 from app.jobspec import JobSpec, build_labels
 from app.main import create_app
+from app.records import keys
 from app.records.exports import Exports
 from app.records.jobs import JobRecord, Jobs
 from app.records.leases import Leases
@@ -92,16 +93,24 @@ def playing_worker(settings: Settings, clip: RenderedClip) -> Iterator[None]:
         lease = exports.claim("local", job.id, 0, name)
         if lease is None:
             return
+        format_, options = find_variant(name)
         media = store.local_path(VideoFiles(store, "local", job.video_id).media)
         with open_video(media) as source:
             objects, _ = build_labels(JobSpec.model_validate_json(store.read(JobFiles(store, "local", job.id).spec)))
             results = open_results(store, job)
             given = ExportInput(
-                source.info, source.table, objects, results.iter, source.frames, video_name=job.video_id, job_id=job.id
+                source.info,
+                source.table,
+                objects,
+                results.iter,
+                source.frames,
+                video_name=job.video_id,
+                job_id=job.id,
+                options=options,
             )
-            with store.open_write(JobFiles(store, "local", job.id).export(EXPORTS[name].filename)) as file:
+            with store.open_write(JobFiles(store, "local", job.id).export(variant_filename(format_, options))) as file:
                 path = settings.home / "export"
-                EXPORTS[name].write_file(given, path)
+                format_.write_file(given, path)
                 file.write(path.read_bytes())
         exports.done(lease)
 
@@ -118,8 +127,8 @@ def playing_worker(settings: Settings, clip: RenderedClip) -> Iterator[None]:
                         )
                     leases.progress(lease, results.count())
                     leases.finish(lease, "succeeded")
-                for name in EXPORTS:
-                    build(job, name)
+                for key in client.scan_iter(keys.export("local", job.id, 0, "*")):
+                    build(job, str(key).rsplit(":", 1)[-1])
             time.sleep(0.02)
 
     workers.beat(WorkerRecord(node="test@x", queues=["gpu", "cpu"], pid=1))

@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 
 from app.files import JobFiles, VideoFiles
-from app.formats import EXPORTS
+from app.formats import EXPORTS, find_variant, variant_filename
 from app.ids import new_id
 from app.jobspec import parse_job, resolve
 from app.records.jobs import JobRecord, PinnedModel, Progress
 from app.records.videos import VideoRecord
 from app.results import open_results
 from model.labels import FrameResult, ObjectResult
-from model.video import encode_video, probe
+from model.video import encode_video, open_video, probe
 from worker.exporting import build
 from worker.resources import Resources
 
@@ -104,6 +104,18 @@ def test_every_format_is_built_on_the_cpu_queue(
     assert len(json.loads(resources.store.read(_key(resources, ended, "coco")))["annotations"]) == FRAMES
     info, _ = probe(resources.store.local_path(_key(resources, ended, "overlay")))
     assert info.frame_count == FRAMES
+
+
+def test_an_export_with_options_is_built_beside_the_plain_one(resources: Resources, ended: JobRecord) -> None:
+    pictures = []
+    for name in ("overlay", "overlay;outline=false;opacity=0;names=false"):
+        assert resources.exports.request("local", ended.id, 0, name).send
+        build(resources, "local", ended.id, name, node="cpu@test")
+        key = JobFiles(resources.store, "local", ended.id).export(variant_filename(*find_variant(name)))
+        with open_video(resources.store.local_path(key)) as film:
+            pictures.append(film.frame(0).image.astype(int))
+    assert pictures[0][18:22, 8:20].mean() > 20
+    assert pictures[1].mean() < 2, "nothing is drawn on the black frame"
 
 
 def test_a_build_whose_worker_was_killed_is_built_by_the_next_poll(

@@ -9,14 +9,17 @@ import argparse
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from app.commands.labels import add_arguments, request_of
+from app.annotations import embedded, own_words, read_annotations, with_annotations
+from app.commands.labels import Asked, add_arguments, add_format_arguments, request_of
+from app.commands.submit import options_of
 from app.files import JobFiles
-from app.formats import ExportInput, Format, find_format
+from app.formats import EXPORTS, ExportInput, ImportInput, choose_options, find_format
 from app.jobspec import JobSpec, build_labels, parse_job, resolve, with_mask
 from app.results import ResultStore
 from app.settings import settings
@@ -38,15 +41,14 @@ _DESCRIPTION = """Carries labels through a video, or a folder or zip of images, 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; see `labelprop propagate --help`."""
     args = _parser().parse_args(argv)
-    formats = [find_format(name) for name in args.formats.split(",") if name]
+    formats = options_of(args.format_options, [find_format(name).name for name in args.formats.split(",") if name])
     _check_paths(args.video, args.out)
     if args.threads < 0:
         raise InputError("--threads must be 0 or more; 0 chooses.")
     home = settings().home
-    request, mask = request_of(args)
+    asked = request_of(args)
     with open_video(args.video, limits=settings().limits) as source:
-        job_in = parse_job(json.dumps(request))
-        spec = resolve(job_in if mask is None else with_mask(job_in, mask, source.info), source.info, home=home)
+        spec = _spec(asked, source, args.video.name, home)
         prepare_process(args.threads)
         extractor = WarmModels(home, args.device).get(spec.options.model, spec.options.model_sha256)
         args.out.mkdir(parents=True, exist_ok=True)
@@ -72,9 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument(
-        "--formats", default="davis", metavar="A,B", help="davis, coco, overlay; several with commas (default: davis)"
-    )
+    add_format_arguments(parser, default="davis")
     parser.add_argument(
         "--device", default=settings().device, help="auto, cpu, cuda, cuda:1 ... (default: %(default)s)"
     )
@@ -93,6 +93,25 @@ def _check_paths(video: Path, out: Path) -> None:
         raise InputError(f"Nothing may be written in {above}. Give --out another folder.")
 
 
+def _spec(asked: Asked, source: VideoSource, video_name: str, home: Path) -> JobSpec:
+    """The job, with labels of another tool where there are any."""
+    job_in = parse_job(json.dumps(asked.spec))
+    if asked.mask is not None:
+        job_in = with_mask(job_in, asked.mask, source.info)
+    with tempfile.TemporaryDirectory() as scratch:
+        path, format_name = asked.annotations, asked.format
+        if path is None and job_in.annotations is not None:
+            path, format_name = embedded(job_in.annotations).save(Path(scratch)), job_in.format
+        if path is None:
+            return resolve(job_in, source.info, home=home)
+        given = ImportInput(path, source.info, source.table, video_name)
+        merged = with_annotations(job_in, read_annotations(given, format_name))
+    try:
+        return resolve(merged, source.info, home=home)
+    except InputError as error:
+        raise own_words(error, job_in, merged) from None
+
+
 def _run(
     spec: JobSpec, source: VideoSource, results: ResultStore, files: JobFiles, extractor: FeatureExtractor, bar: tqdm
 ) -> MediaError | None:
@@ -105,7 +124,11 @@ def _run(
 
 
 def _export(
-    formats: Sequence[Format], spec: JobSpec, source: VideoSource, results: ResultStore, args: argparse.Namespace
+    formats: Mapping[str, Mapping[str, str]],
+    spec: JobSpec,
+    source: VideoSource,
+    results: ResultStore,
+    args: argparse.Namespace,
 ) -> None:
     objects, _ = build_labels(spec)
     covered = spec.options.frames
@@ -117,8 +140,9 @@ def _export(
         return source.frames(first, covered.stop, covered.step)
 
     given = ExportInput(source.info, source.table, objects, all_results, frames_from, video_name=args.video.stem)
-    for format_ in formats:
-        format_.write_into(given, args.out)
+    for name, options in formats.items():
+        format_ = EXPORTS[name]
+        format_.write_into(replace(given, options=choose_options(format_, options)), args.out)
         if not args.quiet:
             print(f"{format_.name}: {args.out}")
 

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from app.api.context import Context
 from app.celery_config import CPU_QUEUE
 from app.files import JobFiles
-from app.formats import EXPORTS
+from app.formats import EXPORTS, find_variant, variant_filename, variant_name
 from app.problems import problem_document
 
 
@@ -36,7 +36,7 @@ def test_an_export_is_built_once_and_then_served(
     build(service, job_id, name, bytes(range(200)))
     answer = client.get(address)
     assert (answer.status_code, answer.content) == (200, bytes(range(200)))
-    assert answer.headers["content-type"] == EXPORTS[name].media_type
+    assert answer.headers["content-type"].split(";")[0] == EXPORTS[name].media_type
     assert answer.headers["content-disposition"] == f'attachment; filename="{job_id}-{EXPORTS[name].filename}"'
     etag = answer.headers["etag"]
     assert client.get(address, headers={"If-None-Match": etag}).status_code == 304
@@ -102,7 +102,7 @@ def test_an_unknown_format_names_those_there_are(client: TestClient, submit: Cal
         assert answer.status_code == 404
     answer = client.get(f"/v1/jobs/{submit()['id']}/exports/yolo")
     assert answer.json()["type"] == "/problems/unknown-format"
-    assert "davis, coco, overlay" in answer.json()["detail"]
+    assert "davis, youtube-vos, coco, " in answer.json()["detail"]
 
 
 def test_without_its_video_an_overlay_cannot_be_drawn(client: TestClient, submit: Callable, work: Callable) -> None:
@@ -123,3 +123,50 @@ def test_a_build_that_failed_says_why(client: TestClient, submit: Callable, work
     answer = client.get(f"/v1/jobs/{job_id}/exports/overlay")
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
     assert answer.json()["detail"] == "Frame 7 does not decode."
+
+
+def test_an_export_with_options_is_another_export(
+    client: TestClient, submit: Callable, work: Callable, service: Context
+) -> None:
+    job_id = submit()["id"]
+    work(job_id)
+    address = f"/v1/jobs/{job_id}/exports/overlay"
+    assert client.get(address).status_code == 202
+    assert client.get(f"{address}?opacity=0.5&names=false").status_code == 202
+    assert client.get(f"{address}?names=0&opacity=0.50").status_code == 202
+    assert service.redis.llen(CPU_QUEUE) == 2, "two exports, one of them asked for in two ways"
+    build(service, job_id, "overlay", b"plain")
+    assert client.get(f"{address}?opacity=0.38&outline=true").content == b"plain", "the defaults, said aloud"
+    answer = client.get(f"{address}?opacity=0.5&names=false")
+    assert answer.status_code == 202, "the plain one is never taken for it"
+    format_, options = find_variant("overlay;opacity=0.5;names=false")
+    lease = service.exports.claim("local", job_id, 0, variant_name(format_, options))
+    assert lease is not None
+    key = JobFiles(service.store, "local", job_id).export(variant_filename(format_, options))
+    service.store.write_atomic(key, b"other")
+    service.exports.done(lease)
+    answer = client.get(f"{address}?opacity=0.5&names=false")
+    assert (answer.content, client.get(address).content) == (b"other", b"plain")
+    assert answer.headers["content-disposition"] == f'attachment; filename="{job_id}-overlay.mp4"'
+    assert answer.headers["etag"] != client.get(address).headers["etag"]
+    assert client.delete(f"/v1/jobs/{job_id}").status_code == 204
+    assert not list(service.redis.scan_iter("lp:export*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "pointer"),
+    [
+        ("overlay", "opacity=2", "/query/opacity"),
+        ("overlay", "opacity=nan", "/query/opacity"),
+        ("overlay", "names=perhaps", "/query/names"),
+        ("overlay", "tolerance=1", "/query/tolerance"),
+        ("davis", "outline=false", "/query/outline"),
+        ("yolo-seg", "tolerance=-1", "/query/tolerance"),
+    ],
+)
+def test_options_that_a_format_does_not_have(
+    client: TestClient, submit: Callable, name: str, query: str, pointer: str
+) -> None:
+    answer = client.get(f"/v1/jobs/{submit()['id']}/exports/{name}?{query}")
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-request")
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == [pointer]

@@ -25,6 +25,7 @@ OPERATIONS = {
     "list_results": ("get", "/v1/jobs/{job_id}/frames"),
     "get_result_mask": ("get", "/v1/jobs/{job_id}/frames/{n}/mask.png"),
     "get_export": ("get", "/v1/jobs/{job_id}/exports/{name}"),
+    "list_formats": ("get", "/v1/formats"),
     "list_models": ("get", "/v1/models"),
     "get_liveness": ("get", "/healthz"),
     "get_readiness": ("get", "/readyz"),
@@ -75,7 +76,16 @@ def test_every_schema_has_an_example_or_is_a_list_of_those_that_have(document: d
         for name, schema in document["components"]["schemas"].items()
         if schema.get("type") == "object" and "examples" not in schema
     }
-    assert without <= {"JobList", "VideoList", "ResultList", "ModelList", "FaultOut", "RleOut", "SkeletonOut"}
+    assert without <= {
+        "JobList",
+        "VideoList",
+        "ResultList",
+        "ModelList",
+        "FormatList",
+        "FaultOut",
+        "RleOut",
+        "SkeletonOut",
+    }
 
 
 def test_the_examples_of_what_is_sent_are_valid() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,15 @@ from app.problems import InvalidDocument
 from model.errors import InputError
 
 
-def request(*argv: str) -> tuple[dict, bytes | None]:
+def asked(*argv: str) -> labels.Asked:
     parser = argparse.ArgumentParser()
     labels.add_arguments(parser)
     return labels.request_of(parser.parse_args(argv))
+
+
+def request(*argv: str) -> tuple[dict, bytes | None]:
+    found = asked(*argv)
+    return found.spec, found.mask
 
 
 def write(path: Path, document: object) -> str:
@@ -107,3 +113,46 @@ def test_no_labels_at_all() -> None:
     with pytest.raises(InputError, match="--mask") as caught:
         request()
     assert caught.value.slug == "no-anchors"
+
+
+COCO = {"images": [], "annotations": [], "categories": []}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "argv"),
+    [
+        ("a.json", json.dumps(COCO).encode(), ()),
+        ("a.json", b'{"shapes": [], "imagePath": ""}', ()),
+        ("a.png", b"\x89PNG", ()),
+        ("a.zip", b"PK\x03\x04", ()),
+        ("a.xml", b"<annotations/>", ()),
+        ("00001.txt", b"0 .5 .5 .1 .1", ()),
+        ("a.json", b"{}", ("--labels-format", "coco")),
+    ],
+)
+def test_labels_of_other_tools_are_left_to_their_readers(
+    tmp_path: Path, name: str, data: bytes, argv: tuple[str, ...]
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    found = asked("--labels", str(tmp_path / name), *argv, "--start", "2")
+    assert (found.spec, found.annotations) == ({"options": {"start": 2}}, tmp_path / name)
+    assert found.format == (argv[1] if argv else None)
+    with found.packed() as path:
+        assert path == tmp_path / name
+
+
+def test_a_folder_of_labels_is_packed_to_be_sent(tmp_path: Path) -> None:
+    (tmp_path / "labels" / ".cache").mkdir(parents=True)
+    (tmp_path / "labels" / "1.txt").write_bytes(b"x")
+    (tmp_path / "labels" / ".cache" / "2.txt").write_bytes(b"x")
+    with asked("--labels", str(tmp_path / "labels")).packed() as path:
+        assert path is not None
+        with zipfile.ZipFile(path) as archive:
+            assert archive.namelist() == ["1.txt"]
+    assert not path.exists()
+
+
+def test_a_job_may_hold_labels_of_another_tool(tmp_path: Path) -> None:
+    found = asked("--labels", write(tmp_path / "j.json", {"annotations": COCO, "format": "coco"}))
+    assert found.annotations is None
+    assert found.spec["annotations"] == COCO

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from app.formats import davis
-from model.labels import FrameResult, ObjectResult
+from model.errors import InputError
+from model.labels import FrameResult, ObjectResult, indexed_png
 from model.rendered import RenderedClip
 
 
@@ -77,3 +80,62 @@ def test_only_frames_with_results_are_written_and_the_higher_id_wins(export_inpu
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00003.png", "00009.png"]
     assert (index_map((tmp_path / "00003.png").read_bytes()) == 2).all()
     assert not index_map((tmp_path / "00009.png").read_bytes()).any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_masks_and_ids_survive_the_round_trip(scene: Callable, reread: Callable, data: st.DataObject) -> None:
+    given_results = scene(data, kinds=("mask",))
+    expected = {}
+    for result in given_results.results():
+        masks = {found.object: found.mask for found in result.objects if found.mask is not None}
+        picture = indexed_png.flatten(masks, shape=(given_results.info.height, given_results.info.width))
+        expected.update({(result.frame, id_): picture == id_ for id_ in masks if (picture == id_).any()})
+    if not expected:
+        return
+    for name in ("davis", "youtube-vos"):
+        imported, labels = reread(name, given_results)
+        assert set(labels) == set(expected)
+        assert all(np.array_equal(labels[key].mask, mask) for key, mask in expected.items())
+    names = {object_.id: object_.name for object_ in given_results.objects}
+    assert all(object_["name"] == names[object_["id"]] for object_ in imported.objects)
+
+
+def png(values: list[list[int]]) -> bytes:
+    return indexed_png.encode(np.array(values, np.uint8))
+
+
+BLACK_AND_WHITE = png([[0] * 8] * 3 + [[255] * 8] * 3)
+
+
+@pytest.mark.parametrize(("name", "frame"), [("00007.png", 7), ("mask.png", 0), ("clip_3.png", 3)])
+def test_a_single_picture_is_the_frame_of_its_number_or_the_first(read_file: Callable, name: str, frame: int) -> None:
+    imported = read_file("davis", {name: BLACK_AND_WHITE})
+    assert imported.objects == [{"id": 1}]
+    assert imported.anchors[0]["frame"] == frame
+
+
+def test_white_is_void_where_any_picture_has_other_values(read_file: Callable) -> None:
+    both = read_file("davis", {"a/00000.png": BLACK_AND_WHITE, "a/00001.png": png([[3] * 8] * 5 + [[255] * 8])})
+    assert [object_["id"] for object_ in both.objects] == [3]
+    assert [(anchor["frame"], "void" in anchor) for anchor in both.anchors] == [(1, True)]
+    alone = read_file("davis", {"a/00000.png": BLACK_AND_WHITE, "a/00001.png": BLACK_AND_WHITE})
+    assert [(anchor["frame"], anchor["labels"][0]["object"]) for anchor in alone.anchors] == [(0, 1), (1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("files", "match"),
+    [
+        ({"00000.png": b"GIF89a"}, "00000.png: The mask is not a PNG"),
+        ({"00000.png": png([[1] * 5] * 5)}, "5 x 5 pixels, but the video's frames are 8 x 6"),
+        ({"00010.png": BLACK_AND_WHITE}, "frames are 0 to 9"),
+        ({"a/1.png": BLACK_AND_WHITE, "b/00001.png": BLACK_AND_WHITE}, "are both frame 1"),
+        ({"00000.png": png([[0] * 8] * 6)}, "labels no object"),
+        ({"a.txt": b"", "b.txt": b""}, "holds no PNG"),
+        ({"meta.json": b"{", "1.png": BLACK_AND_WHITE}, "meta.json: Invalid JSON"),
+    ],
+)
+def test_pictures_that_cannot_be_used(read_file: Callable, files: dict[str, bytes], match: str) -> None:
+    with pytest.raises(InputError, match=match) as caught:
+        read_file("davis", files)
+    assert caught.value.slug == "bad-annotations"

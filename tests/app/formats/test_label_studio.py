@@ -67,7 +67,7 @@ def read(tmp_path: Path) -> Callable[..., Any]:
         path.write_bytes(document if isinstance(document, bytes) else json.dumps(document).encode())
         times = times or [40 * i for i in range(50)]
         given = {"path": path, "info": facts(times), "table": table(times), "video_name": "clip.mp4"}
-        return label_studio.FORMAT.read(ImportInput(**{**given, **changes}))
+        return label_studio.read(ImportInput(**{**given, **changes}))
 
     return do
 
@@ -168,7 +168,7 @@ def test_the_page_shows_each_picture_with_its_own_box(
     export = ExportInput(info, frame_table, objects, lambda: iter(results), lambda first: iter(()), "clip.mp4", "j_1")
     label_studio.write(export, tmp_path / "out.json")
     (document,) = json.loads((tmp_path / "out.json").read_text())
-    page = PageFrames(frame_table, info.duration_ms, rate)
+    page = PageFrames(frame_table, info.duration_ms, Fraction(str(document["meta"]["framerate"])))
     regions = document["predictions"][0]["result"]
     sequence = regions[0]["value"]["sequence"] if regions else []
     for number in range(1, page.count + 1):

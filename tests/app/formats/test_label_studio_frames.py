@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.formats.label_studio_frames import DEFAULT_RATE, PageFrames, rate_from_text, rate_of
+from app.formats.label_studio_frames import DEFAULT_RATE, PageFrames, own_page, rate_from_text, rate_of
 from model.video import FrameTable, VideoInfo, encode_video, probe
 
 
@@ -72,6 +72,21 @@ def test_a_rate_above_and_below_the_videos() -> None:
     page = PageFrames(frames, 400, Fraction(30))
     seeks = [round((n - 1) / 30 / 0.002) * 0.002 + 0.002 for n in range(1, 13)]
     assert [page.index(n) for n in range(1, 13)] == [min(9, math.floor(seek * 25 + 1e-9)) for seek in seeks]
+
+
+def test_an_uneven_video_gets_a_rate_that_shows_its_pictures() -> None:
+    even = table([40 * i for i in range(100)])
+    assert own_page(even, info()).rate == 25
+    jittery = table([0, *(40 * i + i % 3 - 1 for i in range(1, 100))])
+    assert own_page(jittery, info()).rate == 25  # a few pictures that are passed over change nothing
+    times = [0, 20, 40, 60, 2000, 2020, 2040, 4000]
+    bursts = own_page(table(times), VideoInfo("mp4", "h264", 9, 9, 8, 4500, Fraction(2), Fraction(1), 0, 1))
+    assert (bursts.rate, bursts.coverage) == (50, 1)
+    quick = VideoInfo("mp4", "h264", 9, 9, 6, 40, Fraction(150), Fraction(1), 0, 1)
+    beyond = own_page(table([0, 1, 2, 3, 4, 5]), quick)
+        table([0, 1, 2, 3, 4, 5]), VideoInfo("mp4", "h264", 9, 9, 6, 40, Fraction(150), Fraction(1), 0, 1)
+    )
+    assert beyond.coverage < 1  # the page seeks in steps of 2 ms
 
 
 def test_a_time_is_the_picture_on_screen() -> None:

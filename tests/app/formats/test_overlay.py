@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from app.formats import EXPORTS, find_format, overlay
+from app.formats.options import ExportOptions
 from model.errors import InputError, MediaError
 from model.labels import FrameResult, LabelObject, ObjectResult
 from model.rendered import RenderedClip
@@ -84,6 +85,39 @@ def test_a_region_at_the_border_has_no_outline_there() -> None:
     assert tuple(drawn[59, 79]) == (138, 62, 62)
 
 
+@pytest.mark.parametrize(
+    ("options", "inside", "edge"),
+    [
+        (ExportOptions(outline=False), (138, 62, 62), (138, 62, 62)),
+        (ExportOptions(opacity=0.0), (100, 100, 100), (200, 0, 0)),
+        (ExportOptions(opacity=1.0, outline=False), (200, 0, 0), (200, 0, 0)),
+    ],
+)
+def test_outline_and_opacity_are_the_callers(
+    options: ExportOptions, inside: tuple[int, int, int], edge: tuple[int, int, int]
+) -> None:
+    image = np.full((60, 80, 3), 100, np.uint8)
+    mask = np.zeros((60, 80), bool)
+    mask[30:50, 20:60] = True
+    result = FrameResult(0, 0, (ObjectResult(1, True, 1.0, mask, None, (), "propagated"),))
+    drawn = overlay.draw(image, result, (LabelObject(1, "x", (200, 0, 0)),), options)
+    assert (tuple(drawn[40, 40]), tuple(drawn[49, 59])) == (inside, edge)
+
+
+def test_names_and_confidence_are_the_callers() -> None:
+    image = np.full((90, 120, 3), 100, np.uint8)
+    mask = np.zeros((90, 120), bool)
+    mask[40:80, 20:60] = True
+    result = FrameResult(0, 0, (ObjectResult(1, True, 0.87, mask, None, (), "propagated"),))
+
+    def tag(**options: bool) -> int:
+        drawn = overlay.draw(image, result, (LabelObject(1, "x", (200, 0, 0)),), ExportOptions(**options))
+        return int((drawn[:38] != 100).any(axis=2).sum())
+
+    assert tag(names=False) == 0
+    assert 0 < tag() < tag(names=False, confidence=True) < tag(confidence=True)
+
+
 def test_what_is_not_visible_is_not_drawn() -> None:
     image = np.full((60, 80, 3), 100, np.uint8)
     found = ObjectResult(1, False, 1.0, np.ones((60, 80), bool), None, (), "propagated")
@@ -99,5 +133,5 @@ def test_one_table_names_every_format(export_input: Callable, tmp_path: Path) ->
         format_.write_file(export_input(), tmp_path / format_.filename)
     assert (tmp_path / "coco" / "coco.json").read_bytes() == (tmp_path / "coco.json").read_bytes()
     assert len(list((tmp_path / "davis").iterdir())) == 12
-    with pytest.raises(InputError, match="davis, coco, overlay"):
+    with pytest.raises(InputError, match="davis, youtube-vos, coco, "):
         find_format("yolo")

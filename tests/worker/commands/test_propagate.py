@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from PIL import Image
 from app.cli import main
 from model.labels import indexed_png, rle
 from model.rendered import render_clip, write_clip
+from model.video import encode_video
 
 CLIP = render_clip(width=64, height=48, frame_count=5)
 NAMES = [f"{i:05}" for i in range(5)]
@@ -88,6 +91,36 @@ class TestResults:
         coco = json.loads((tmp_path / "out" / "coco.json").read_text())
         assert len(coco["images"]) == 5
         assert any(annotation.get("keypoints") for annotation in coco["annotations"])
+
+    def test_labels_of_another_tool_on_a_clip_of_variable_frame_rate(self, run: Run, tmp_path: Path) -> None:
+        encode_video(tmp_path / "clip.mp4", CLIP.frames(), fps=Fraction(30), pts_ms=iter([0, 10, 400, 410, 2000]))
+        labels = tmp_path / "labels"
+        labels.mkdir()
+        for frame in (1, 4):
+            (labels / f"clip_{frame:06d}.png").write_bytes(indexed_png.encode(CLIP.mask(frame)))
+        assert run("clip.mp4", "--labels", labels, "--formats", "davis,csv,labelme,yolo-box") == 0
+        for frame in (1, 4):
+            assert np.array_equal(_picture(tmp_path / "out" / f"{frame:05d}.png"), CLIP.mask(frame))
+        rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open()))
+        times = ["0", "10", "400", "410", "2000"]
+        assert [(row["frame"], row["time_ms"]) for row in rows[::2]] == [(str(k), times[k]) for k in range(5)]
+        # What it wrote is labels again, of another job.
+        assert run("clip.mp4", "--labels", tmp_path / "out" / "labelme.zip", "--end", 3, out="again") == 2
+        assert run("clip.mp4", "--labels", tmp_path / "out" / "labelme.zip", "--formats", "coco", out="again") == 0
+        again = json.loads((tmp_path / "again" / "coco.json").read_text())
+        assert {annotation["source"] for annotation in again["annotations"]} == {"anchor"}
+
+    def test_labels_of_images_by_their_names(self, run: Run, folder: Path, tmp_path: Path) -> None:
+        document = {
+            "images": [{"id": 1, "file_name": "set/00002.jpg"}],
+            "categories": [{"id": 1, "name": "dog"}],
+            "annotations": [{"image_id": 1, "category_id": 1, "bbox": [8, 8, 24, 16], "track_id": 3}],
+        }
+        assert run(folder, "--labels", _job(tmp_path / "coco.json", document), "--labels-format", "coco") == 0
+        assert (_picture(tmp_path / "out" / "00002.png")[8:24, 8:32] == 3).all()
+        job = _job(tmp_path / "job.json", {"annotations": document, "options": {"start": 2}})
+        assert run(folder, "--labels", job, out="embedded") == 0
+        assert (_picture(tmp_path / "embedded" / "00002.png")[8:24, 8:32] == 3).all()
 
     def test_boxes_alone(self, run: Run, folder: Path, tmp_path: Path) -> None:
         assert run(folder, "--box", "3:8,8,24.5,16", "--box", "7:40,8,16,32") == 0
