@@ -84,8 +84,6 @@ def test_an_uneven_video_gets_a_rate_that_shows_its_pictures() -> None:
     assert (bursts.rate, bursts.coverage) == (50, 1)
     quick = VideoInfo("mp4", "h264", 9, 9, 6, 40, Fraction(150), Fraction(1), 0, 1)
     beyond = own_page(table([0, 1, 2, 3, 4, 5]), quick)
-        table([0, 1, 2, 3, 4, 5]), VideoInfo("mp4", "h264", 9, 9, 6, 40, Fraction(150), Fraction(1), 0, 1)
-    )
     assert beyond.coverage < 1  # the page seeks in steps of 2 ms
 
 
