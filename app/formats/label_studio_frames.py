@@ -130,7 +130,9 @@ def rate_of(value: dict[str, Any], info: VideoInfo) -> Fraction:
     frame, time = max((pair for pair in keyframes if all(pair)), default=(0.0, 0.0))
     if frame:
         rate = Fraction(round(frame / time, 4))
-        near = [known for known in (info.fps, *COMMON_RATES) if known and abs(known - rate) < Fraction(1, 5000)]
+        # Some tools write times with six decimals.
+        slack = max(Fraction(1, 5000), Fraction(1e-6 * frame / time**2))
+        near = [known for known in (info.fps, *COMMON_RATES) if known and abs(known - rate) <= slack]
         rate = near[0] if near else rate.limit_denominator(100_000)
         if 0 < rate <= MAX_RATE:
             return rate

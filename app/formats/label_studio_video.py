@@ -138,7 +138,7 @@ class Sequences:
                 sequence.append(
                     {
                         "frame": number,
-                        "time": round(page.time(number), 6),
+                        "time": page.time(number),
                         **box_percent(box, self._size),
                         "rotation": 0,
                         "enabled": not (ends and number == numbers[-1]),

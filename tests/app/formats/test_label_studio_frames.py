@@ -136,6 +136,7 @@ def test_the_rate_behind_a_region() -> None:
     assert rate_of({"sequence": [keyframe(1, 25), keyframe(7, 25)]}, info()) == 25
     assert rate_of({"sequence": [keyframe(5000, 29.97)]}, info()) == Fraction("29.97")
     assert rate_of({"sequence": [{"frame": 9, "time": round(9 / 29.97, 6)}]}, info()) == Fraction("29.97")
+    assert rate_of({"sequence": [{"frame": 5, "time": round(5 / 59.94, 6)}]}, info()) == Fraction("59.94")
     assert rate_of({"sequence": [keyframe(100, 17.5)]}, info()) == Fraction("17.5")
     assert rate_of({"sequence": [{"frame": 4}], "framesCount": 96, "duration": 4.01}, info()) == 24
     assert rate_of({"sequence": [{"frame": 4}], "framesCount": 55, "duration": 10}, info()) == Fraction("5.5")

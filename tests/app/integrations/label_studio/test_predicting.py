@@ -55,10 +55,22 @@ def test_an_interactive_request_speaks_of_its_own_regions(predict: Predict, task
     assert [found["id"] for found in prediction["result"]] == ["r2"]
 
 
+@pytest.fixture
+def impatient(client: TestClient, predict: Predict, task: Callable, wait_for: Any) -> None:
+    """The file is there, and nobody waits long for a job."""
+
+    def there() -> bool:
+        (prediction,) = predict(task(), event="prewarm")["results"]
+        return bool(prediction["result"][0]["value"]["status"] == "ok")
+
+    wait_for(there)
+    client.app.state.context.settings.__dict__["label_studio_wait_s"] = 0.2  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_job_that_is_not_done_is_pending_and_stores_nothing(
     client: TestClient, predict: Predict, task: Callable
 ) -> None:
-    client.app.state.context.settings.__dict__["label_studio_wait_s"] = 1.0  # type: ignore[attr-defined]
     answer = predict(task())
     assert answer["results"] == [[]]
     (pending,) = answer["pending"]
@@ -92,11 +104,10 @@ def test_of_several_tasks_the_good_ones_are_answered(predict: Predict, task: Cal
     assert (problem["task"], problem["type"]) == (8, "/problems/bad-annotations")
 
 
-def test_a_job_that_failed_says_why_and_is_tried_again(
+@pytest.mark.usefixtures("impatient")
+def test_a_job_that_was_cancelled_is_tried_anew(
     predict: Predict, task: Callable, client: TestClient, settings: Any
 ) -> None:
-    service = client.app.state.context  # type: ignore[attr-defined]
-    service.settings.__dict__["label_studio_wait_s"] = 0.5
     predict(task())
     job = client.get("/v1/jobs").json()["jobs"][0]["id"]
     client.post(f"/v1/jobs/{job}/cancel")
