@@ -25,6 +25,7 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("app.commands.demo:main", "see it work: label a clip over REST and score the result"),
     "submit": Command("app.commands.submit:main", "send a video and its labels to a service, wait, download"),
     "cvat": Command("app.commands.cvat:main", "carry the labels of a CVAT task through its frames, and back"),
+    "label-studio": Command("app.commands.label_studio:main", "carry the boxes of a Label Studio project, and back"),
     "propagate": Command("worker.commands.propagate:main", "carry labels through a video in this process, no service"),
     "train": Command("worker.commands.train:main", "train a model on videos without any label"),
     "adapt": Command("worker.commands.adapt:main", "make a model better on your own footage, or say that it is not"),

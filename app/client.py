@@ -157,6 +157,21 @@ class Client:
         """The job as it stands."""
         return self._json("GET", f"/v1/jobs/{job_id}")
 
+    def jobs(self, *, page: int = 200) -> Iterator[Document]:
+        """All jobs, newest first, page by page."""
+        cursor: str | None = None
+        while True:
+            params: Document = {"limit": page} | ({} if cursor is None else {"cursor": cursor})
+            answer = self._json("GET", "/v1/jobs", params=params)
+            yield from answer["jobs"]
+            cursor = answer["next_cursor"]
+            if cursor is None:
+                return
+
+    def video(self, video_id: str) -> Document:
+        """The facts of one video."""
+        return self._json("GET", f"/v1/videos/{video_id}")
+
     def wait(
         self, job_id: str, *, on_progress: Callable[[Document], None] | None = None, timeout_s: float | None = None
     ) -> Document:

@@ -14,6 +14,7 @@ from app.api import docs, errors, exports, formats, health, jobs, models, proble
 from app.api.context import Context
 from app.api.openapi import document
 from app.connection import RedisMissingError, connect
+from app.integrations.label_studio import router as label_studio
 from app.queue import Queue
 from app.settings import Settings
 from app.settings import settings as settings_of_process
@@ -37,6 +38,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         uploads.sweep(settings.home / "uploads")
         yield
+        label_studio.close(app)
         context.queue.close()
         context.redis.close()
 
@@ -50,7 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.context = context
     errors.install(app)
-    for module in (videos, jobs, results, exports, formats, models, health, problems, docs):
+    for module in (videos, jobs, results, exports, formats, models, health, problems, docs, label_studio):
         app.include_router(module.router)
     app.add_api_route("/", _home, include_in_schema=False)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]

@@ -147,6 +147,8 @@ KINDS: dict[str, Kind] = {
         Kind("anchor-outside-range", 422, "The anchor lies outside the job's range", "Anchors must lie on frames that the job covers: `start` <= frame < `end`, in steps of `stride` from `start`."),
         Kind("too-many-labels", 422, "Too many labelled pixels", "The regions of a job together cover more memory than the service grants to one job. Label fewer frames or objects, or split the job."),
         Kind("invalid-range", 422, "The range of frames is empty or leaves the video", "`0 <= start < end <= frame_count`; `end` is exclusive, and null means the end of the video."),
+        Kind("bad-label-config", 422, "The labelling configuration cannot be used", "A labelling configuration of Label Studio is not XML, or has no tag that video is labelled with; `detail` says which is missing."),
+        Kind("media-unreachable", 422, "The task's media cannot be fetched", "The file that a task of a labelling tool shows could not be fetched; `detail` says why. Addresses inside the network are refused unless the operator allows their host (`LABELPROP_LABEL_STUDIO_MEDIA_HOSTS`)."),
         Kind("bad-annotations", 422, "The annotations cannot be read", "A file of labels from another tool is damaged, is of another format than was said, or does not fit the video; `detail` names the line, element or field. `GET /v1/formats` lists the formats that are read."),
         # Models
         Kind("unknown-model", 422, "Unknown model", "`GET /v1/models` lists the models that can run. A model's name is never a path."),
@@ -169,6 +171,7 @@ KINDS: dict[str, Kind] = {
         Kind("request-too-large", 413, "The request is too large", "The request, or one of its fields, has more bytes than this call accepts. `detail` names the limit."),
         Kind("unsupported-media-type", 415, "Unsupported content type", "The call does not take a body of this `Content-Type`; `detail` names those that it takes."),
         Kind("http-error", 400, "The request cannot be served", "The request was refused before it reached a call of this service."),
+        Kind("unauthorized", 401, "A name and a password are needed", "This part of the service asks for HTTP Basic authentication, as its operator set it (`LABELPROP_LABEL_STUDIO_USER`, `LABELPROP_LABEL_STUDIO_PASSWORD`)."),
         Kind("not-found", 404, "Nothing here", "There is no such address. `/docs` lists the calls."),
         Kind("method-not-allowed", 405, "Method not allowed", "The address exists but does not take this method; the `Allow` header names those it takes."),
         Kind("video-not-found", 404, "No such video", "There is no video of that id, or it is not yours, or it was deleted."),

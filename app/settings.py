@@ -45,6 +45,14 @@ class Settings(BaseSettings):
         chunk_frames: how many frame positions one file of results, and so one checkpoint, covers (pinned per job).
         device: `auto`, `cpu`, `cuda` or `cuda:N`: where the model runs.
         threads: how many threads the model uses on the CPU; 0 shares the cores between encoding and matching.
+        label_studio_url: where Label Studio is reached from here, to fetch the media of its tasks.
+        label_studio_token: an access token of it, of either kind; it is sent to that address and to no other.
+        label_studio_user: name for HTTP Basic authentication of the backend for Label Studio; None asks for none.
+        label_studio_password: and the password.
+        label_studio_media_hosts: hosts, separated by commas, that media may be fetched from although their addresses
+            are not public, as `minio` or `minio:9000`; Label Studio's own is always one of them.
+        label_studio_wait_s: how long a request for predictions waits for its job before it says how far that is.
+        label_studio_max_sessions: how many jobs of interactive tracking may be at work at the same time.
     """
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, populate_by_name=True, extra="ignore")
@@ -70,6 +78,14 @@ class Settings(BaseSettings):
     chunk_frames: int = Field(default=16, ge=1)
     device: str = "auto"
     threads: int = Field(default=0, ge=0)
+
+    label_studio_url: str | None = None
+    label_studio_token: str | None = Field(default=None, repr=False)
+    label_studio_user: str | None = None
+    label_studio_password: str | None = Field(default=None, repr=False)
+    label_studio_media_hosts: str = ""
+    label_studio_wait_s: float = Field(default=10.0, ge=0, le=90)
+    label_studio_max_sessions: int = Field(default=4, ge=1)
 
     @property
     def store_dir(self) -> Path:

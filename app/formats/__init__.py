@@ -10,7 +10,6 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from app.formats import cvat
 from app.formats.base import LABEL_TYPES, ExportInput, Format, Imported, ImportInput
 from app.formats.options import ExportOptions, choose_options, split_variant, variant_filename, variant_name
 from model.errors import InputError
@@ -44,7 +43,7 @@ def _late(target: str) -> Callable[..., Any]:
     return call
 
 
-_JSON, _ZIP = "application/json", "application/zip"
+_JSON, _XML, _ZIP = "application/json", "application/xml", "application/zip"
 _MASK, _POLYGON, _BOX, _POINTS = ("mask",), ("polygon",), ("box",), ("keypoints",)
 _ALL = ("mask", "box", "keypoints")
 
@@ -91,8 +90,22 @@ FORMATS: dict[str, Format] = {
             "overlay", "video/mp4", "overlay.mp4", _late("overlay:write"),
             needs_frames=True, label_types=_ALL, options=("outline", "opacity", "names", "confidence"),
         ),
-        cvat.FORMAT,
-        cvat.POLYGONS,
+        Format(
+            "cvat", _XML, "cvat.xml", _late("cvat:write"),
+            read=_late("cvat:read"), label_types=LABEL_TYPES,
+        ),
+        Format(
+            "cvat-polygons", _XML, "cvat-polygons.xml", _late("cvat:write_polygons"),
+            label_types=_POLYGON + _BOX + _POINTS, options=("tolerance",),
+        ),
+        Format(
+            "label-studio", _JSON, "label-studio.json", _late("label_studio:write"),
+            read=_late("label_studio:read"), label_types=LABEL_TYPES,
+        ),
+        Format(
+            "label-studio-images", _JSON, "label-studio-images.json", _late("label_studio:write_images"),
+            label_types=_ALL,
+        ),
     )
 }  # fmt: skip
 EXPORTS: dict[str, Format] = {name: format_ for name, format_ in FORMATS.items() if format_.write is not None}

@@ -14,45 +14,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.formats.base import ExportInput, Format, Imported, ImportInput
+from app.formats import cvat_write
+from app.formats.base import ExportInput
+from app.formats.cvat_read import read
 
-# The modules that do the work come in with the first file: the service starts without them.
+__all__ = ["read", "write", "write_polygons"]
 
 
 def write(given: ExportInput, path: Path) -> None:
     """Writes `cvat`; see `app.formats.cvat_write`."""
-    from app.formats import cvat_write
-
     cvat_write.write(given, path)
 
 
 def write_polygons(given: ExportInput, path: Path) -> None:
     """Writes `cvat-polygons`."""
-    from app.formats import cvat_write
-
     cvat_write.write(given, path, polygons=True)
-
-
-def read(given: ImportInput) -> Imported:
-    """Reads either of CVAT's two XML formats; see `app.formats.cvat_read`."""
-    from app.formats import cvat_read
-
-    return cvat_read.read(given)
-
-
-FORMAT = Format(
-    "cvat",
-    "application/xml",
-    "cvat.xml",
-    write,
-    read=read,
-    label_types=("mask", "polygon", "box", "keypoints"),
-)
-POLYGONS = Format(
-    "cvat-polygons",
-    "application/xml",
-    "cvat-polygons.xml",
-    write_polygons,
-    label_types=("polygon", "box", "keypoints"),
-    options=("tolerance",),
-)

@@ -59,3 +59,8 @@ def worker(node: str) -> str:
 def draining(node: str) -> str:
     """String: there while a worker is shutting down and wants its job let go."""
     return f"{PREFIX}draining:{node}"
+
+
+def label_studio(owner: str, kind: str, name: str) -> str:
+    """What the backend for Label Studio remembers: `project`, `media`, `fetching`, `content`, `job` or `session`."""
+    return f"{PREFIX}label-studio:{kind}:{owner}:{name}"

@@ -513,7 +513,7 @@ def test_frames_are_the_ones_that_cvat_shows(
         given = ExportInput(
             source.info, source.table, (object_(1),), lambda: iter(found), lambda first: iter(()), video_name="clip"
         )
-        cvat.FORMAT.write_file(given, tmp_path / "out.xml")
+        FORMATS["cvat"].write_file(given, tmp_path / "out.xml")
         imported = cvat.read(ImportInput(tmp_path / "out.xml", source.info, source.table, "clip"))
         ours = {frame.index: frame.image for frame in source.frames(0)}
     # CVAT's task of that video: every step-th frame as PyAV decodes them, from the start frame on, numbered from 0; in

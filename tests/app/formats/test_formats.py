@@ -58,7 +58,9 @@ def test_what_is_exported_comes_back_on_its_frames_with_ids_and_names(
     format_.write_file(given, path)
     assert format_.read is not None
     imported = format_.read(ImportInput(path, given.info, given.table, "clip.mp4"))
-    assert [anchor["frame"] for anchor in imported.anchors] == [0, 7]
+    # A region of Label Studio's ends after its last box, which says that the object is gone; its own tests have more.
+    ends = [8] if name == "label-studio" else []
+    assert [anchor["frame"] for anchor in imported.anchors] == [0, 7, *ends]
     expected = {1: "flower", 2: "puppet"}
     if name in ("coco-keypoints", "yolo-pose"):
         del expected[1]  # it has no keypoints
@@ -87,7 +89,7 @@ def test_frames_are_frames_whatever_their_times(
     encode_video(tmp_path / "clip.mp4", clip.frames(), fps=fps, pts_ms=iter(times))
     given = export_input([replace(result, time_ms=times[result.frame]) for result in results], tmp_path / "clip.mp4")
     assert [given.table.time_ms(frame) for frame in range(12)] == times
-    for name in sorted(set(EXPORTS) & set(IMPORTS)):
+    for name in sorted(set(EXPORTS) & set(IMPORTS) - {"label-studio"}):  # whose page has frames of its own
         format_ = FORMATS[name]
         some = [
             replace(result, objects=tuple(replace(found, source="anchor") for found in result.objects))

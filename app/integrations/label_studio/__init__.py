@@ -1,0 +1,1 @@
+"""The backend for Label Studio: its machine learning contract on our jobs, under `/integrations/label-studio`."""
