@@ -162,6 +162,8 @@ KINDS: dict[str, Kind] = {
         Kind("no-footage", 422, "There is nothing to train on", "The footage holds no frame, nothing that moves, or no source of that name. Give videos, or change `--weight`."),
         Kind("bad-state", 422, "The training cannot go on from this state", "The saved state is damaged, or of a run of another kind. Begin anew in another folder; the model that was saved beside it can be its `--base`."),
         Kind("bad-journal", 422, "The training's log cannot be read", "A line of `log.jsonl` is not an entry. Remove that line, or name the file that a training wrote."),
+        # Tracking one frame at a time (`labelprop cvat tracker`)
+        Kind("unknown-state", 410, "The tracker does not know this state", "States are kept in the memory of the process that began them, for as long as they are used. Begin again: draw the box on this frame."),
         # Requests
         Kind("invalid-request", 422, "The request is not valid", "`errors` lists each faulty field with a JSON pointer into the request (or `/query/...`, `/path/...`, `/header/...`)."),
         Kind("invalid-json", 400, "The body is not JSON", "The body could not be read as JSON. NaN and Infinity are not JSON."),
