@@ -130,8 +130,7 @@ def upload(video_id: int, annotation: dict[str, Any], meta: dict[str, Any]) -> N
     classes = supervisely.ProjectMeta.from_json(meta)
     merged = supervisely.ProjectMeta.from_json(api.project.get_meta(project_id)).merge(classes)
     api.project.update_meta(project_id, merged.to_json())
-    keys = supervisely.KeyIdMap()
-    api.video.annotation.append(video_id, supervisely.VideoAnnotation.from_json(annotation, merged, keys), keys)
+    api.video.annotation.append(video_id, supervisely.VideoAnnotation.from_json(annotation, merged))
     print(f"added to video {video_id} of project {project_id}")
 
 

@@ -22,6 +22,7 @@ from pydantic import Field
 from app.formats import packing
 from app.formats.base import Imported
 from app.formats.categories import Category, categories_of, numbered
+from app.formats.class_list import parse_classes
 from app.formats.documents import json_of
 from app.formats.frames import FrameNames
 from app.formats.gathering import Gathering
@@ -32,7 +33,7 @@ from model.labels.raster import tight_box
 if TYPE_CHECKING:
     from app.formats.base import ExportInput, ImportInput
 
-_MAX_YAML = 1 << 20
+_MAX_YAML = 1 << 18
 _MAX_ROWS = 254
 _ROBOFLOW_NOTES = re.compile(r"readme", re.IGNORECASE)
 Numbers = Sequence[float]
@@ -268,32 +269,14 @@ def _objects(files: Files) -> _Known:
 def _classes(files: Files) -> Classes:
     path = files.named("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
     if path is not None:
-        return _classes_of(_yaml_document(files.text(path, max_bytes=_MAX_YAML), str(path)), str(path))
+        text = files.text(path, max_bytes=_MAX_YAML)
+        return _classes_of(parse_classes(text, str(path), ("names", "kpt_shape", "kpt_names")), str(path))
     path = files.named("classes.txt", "obj.names")
     names = [] if path is None or files.single else files.text(path, max_bytes=_MAX_YAML).splitlines()
     return Classes({k: name for k, name in enumerate(names) if name.strip()}, None, {})
 
 
-def _yaml_document(text: str, path: str) -> Any:
-    import yaml
-
-    try:
-        # An alias may stand for more than memory holds; class names need none.
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                raise bad(f"{path}, line {event.start_mark.line + 1}: aliases are not read. Write the values out.")
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = path if mark is None else f"{path}, line {mark.line + 1}"
-        if isinstance(error, ValueError) and getattr(error, "slug", None):
-            raise
-        raise bad(f"{where} is not YAML that can be read. Write `names:` as a list of classes.") from None
-
-
-def _classes_of(document: Any, path: str) -> Classes:
-    if not isinstance(document, dict):
-        raise bad(f"{path} must hold `names:`, a list of classes.")
+def _classes_of(document: dict[str, Any], path: str) -> Classes:
     names = _numbered(document.get("names"), f"{path}: `names`")
     shape = document.get("kpt_shape")
     points = None
@@ -306,7 +289,7 @@ def _classes_of(document: Any, path: str) -> Classes:
     named = document.get("kpt_names") or {}
     if not (isinstance(named, dict) and all(isinstance(value, list) for value in named.values())):
         raise bad(f"{path}: `kpt_names` must give a list of names for each class.")
-    point_names = {key: [str(name) for name in value] for key, value in named.items() if isinstance(key, int)}
+    point_names = {key: [str(name) for name in value] for key, value in named.items() if type(key) is int}
     return Classes({number: str(name) for number, name in names.items()}, points, point_names)
 
 
