@@ -204,6 +204,11 @@ class TestStreaming:
 
 
 class TestAnchors:
+    @pytest.fixture
+    def clip(self) -> RenderedClip:
+        """Large enough that objects are several cells wide, and are followed whatever the weights."""
+        return render_clip(width=160, height=120, frame_count=12)
+
     def test_come_back_exactly_wherever_they_are(
         self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf
     ) -> None:

@@ -18,7 +18,7 @@ from model.labels import indexed_png, rle
 from model.rendered import render_clip, write_clip
 from model.video import encode_video
 
-CLIP = render_clip(width=64, height=48, frame_count=5)
+CLIP = render_clip(width=128, height=96, frame_count=5)
 NAMES = [f"{i:05}" for i in range(5)]
 Run = Callable[..., int]
 
@@ -75,7 +75,7 @@ class TestResults:
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{name}.png" for name in NAMES]
         for name in NAMES:
             picture = _picture(tmp_path / "out" / f"{name}.png")
-            assert picture.shape == (48, 64)
+            assert picture.shape == (96, 128)
             assert {1, 2} <= set(np.unique(picture)) <= {0, 1, 2}
         # The labelled frame comes back exactly.
         assert np.array_equal(_picture(tmp_path / "out" / "00000.png"), CLIP.mask(0))
@@ -197,18 +197,18 @@ class TestBadInput:
         refused("empty", "--mask", mask, says="empty")
 
     def test_a_mask_of_another_size(self, refused: Callable[..., None], folder: Path, tmp_path: Path) -> None:
-        (tmp_path / "large.png").write_bytes(indexed_png.encode(np.ones((96, 128), np.uint8)))
-        refused(folder, "--mask", "large.png", says="128")
+        (tmp_path / "large.png").write_bytes(indexed_png.encode(np.ones((192, 256), np.uint8)))
+        refused(folder, "--mask", "large.png", says="256")
 
     def test_an_empty_mask(self, refused: Callable[..., None], folder: Path, tmp_path: Path) -> None:
-        (tmp_path / "blank.png").write_bytes(indexed_png.encode(np.zeros((48, 64), np.uint8)))
+        (tmp_path / "blank.png").write_bytes(indexed_png.encode(np.zeros((96, 128), np.uint8)))
         refused(folder, "--mask", "blank.png", says="no object")
 
     def test_a_mask_that_is_missing(self, refused: Callable[..., None], folder: Path) -> None:
         refused(folder, "--mask", "nothing.png", says="nothing.png")
 
     def test_a_box_that_leaves_the_frame(self, refused: Callable[..., None], folder: Path) -> None:
-        refused(folder, "--box", "1:60,40,10,10", says="64")
+        refused(folder, "--box", "1:120,40,10,10", says="128")
 
     def test_a_box_that_is_none(self, refused: Callable[..., None], folder: Path) -> None:
         refused(folder, "--box", "1:2,3", says="--box 1:2,3")
