@@ -27,8 +27,8 @@ from ..datasets import write_davis, write_jhmdb, write_otb, write_vip
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CLIPS = (
-    render_clip(width=64, height=48, frame_count=12),
-    render_clip(width=72, height=56, frame_count=6, seed=1),
+    render_clip(width=128, height=96, frame_count=12),
+    render_clip(width=144, height=112, frame_count=6, seed=1),
 )
 OPTIONS = {"model": "uvc-r18", "preset": "plain"}
 Run = Callable[..., list[Outcome]]
@@ -62,7 +62,7 @@ class TestRequest:
     def test_masks_and_void(self, davis: Davis) -> None:
         clip = davis.select(["ball"]).clips[0]
         given = davis.given(clip)
-        void = np.zeros((48, 64), bool)
+        void = np.zeros((96, 128), bool)
         void[:3] = True
         request = request_of(replace(given, void=void), davis, OPTIONS)
         assert request["options"] == OPTIONS
@@ -207,7 +207,7 @@ class TestClipsThatBreak:
         folder = copy.root / "JPEGImages/480p"
         (folder / "dance").rename(folder / "small")
         (folder / "ball").rename(folder / "dance")
-        with pytest.raises(InputError, match=r"dance shows frames of 64 x 48 pixels.* 72 x 56"):
+        with pytest.raises(InputError, match=r"dance shows frames of 128 x 96 pixels.* 144 x 112"):
             run(copy, clips=clips)
 
     def test_an_error_that_does_not_say_which_clip_is_told_with_its_name(self, copy: Davis, run: Run) -> None:
