@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,26 @@ from app.settings import Settings
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
     from model.features import FeatureExtractor
+
+
+@pytest.fixture
+def files_no_larger_than() -> Callable[[int], AbstractContextManager[None]]:
+    """A full disk, as far as a process can tell that cannot mount one: within it no file grows beyond some bytes.
+
+    To be used around the call alone. While a fixture is set up pytest writes of its tests, and where that goes into a
+    file it is a file like any other.
+    """
+
+    @contextmanager
+    def limited(count: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (count, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
 
 
 @pytest.fixture(scope="session")

@@ -2,17 +2,18 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from model.errors import InputError
 from model.training.journal import Entry, Journal, read_journal
+
+Full = Callable[[int], AbstractContextManager[None]]
 
 
 def _entry(step: int, **losses: float) -> Entry:
@@ -30,17 +31,6 @@ def _written(path: Path, *steps: int) -> Path:
 
 def _steps(path: Path) -> list[int]:
     return [entry.step for entry in read_journal(path)]
-
-
-@contextmanager
-def _room(size: int) -> Iterator[None]:
-    """Files may grow to `size` bytes and no further, as on a disk that fills up."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -121,11 +111,11 @@ def test_what_a_power_cut_leaves_is_a_broken_last_line_too(tmp_path: Path) -> No
     assert _steps(path) == [10, 20]
 
 
-def test_a_full_disk_leaves_the_journal_whole_and_open(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_journal_whole_and_open(tmp_path: Path, files_no_larger_than: Full) -> None:
     path = _written(tmp_path / "j.jsonl", 10)
     size = path.stat().st_size
     with Journal(path, resume_after=10) as journal:
-        with _room(size + 20), pytest.raises(OSError, match="too large"):  # 20 bytes of the line still fit
+        with files_no_larger_than(size + 20), pytest.raises(OSError, match="too large"):  # 20 of the line fit
             journal.write(_entry(20))
         assert path.stat().st_size == size
         journal.write(_entry(30))

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pickle
-import resource
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -12,15 +12,6 @@ from model.errors import ModelError
 from model.training.state import load_state, save_state
 
 STATE = {"steps": 7, "encoder": {"weight": torch.arange(5.0)}, "budget": [None, 2.5], "config": {"gap_ms": (60.0, 9.0)}}
-
-
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    """No file may become larger than 4 kB."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_what_was_saved_comes_back(tmp_path: Path) -> None:
@@ -41,9 +32,11 @@ def test_a_later_state_replaces_the_earlier_one_and_leaves_nothing_beside_it(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
 
 
-def test_a_full_disk_leaves_the_earlier_state(tmp_path: Path, full_disk: None) -> None:
+def test_a_full_disk_leaves_the_earlier_state(
+    tmp_path: Path, files_no_larger_than: Callable[[int], AbstractContextManager[None]]
+) -> None:
     save_state(tmp_path / "state.pt", {"steps": 1})
-    with pytest.raises(OSError, match=r"state\.pt|too large"):
+    with files_no_larger_than(4096), pytest.raises(OSError, match=r"state\.pt|too large"):
         save_state(tmp_path / "state.pt", {"steps": 2, "encoder": torch.zeros(100_000)})
     assert load_state(tmp_path / "state.pt")["steps"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from model.training.state import load_state
 from .conftest import TINY, Command
 
 Wait = Callable[..., Any]
+Full = Callable[[int], AbstractContextManager[None]]
 
 
 def _losses(log: Path) -> list[tuple[int, str, float, dict[str, float]]]:
@@ -39,17 +39,6 @@ def _losses(log: Path) -> list[tuple[int, str, float, dict[str, float]]]:
 def _entries(log: Path) -> list[Entry]:
     """Also while nothing is there yet."""
     return read_journal(log) if log.exists() else []
-
-
-@contextmanager
-def _files_no_larger_than(count: int) -> Iterator[None]:
-    """A full disk, as far as a process can tell that cannot mount one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (count, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 class TestResult:
@@ -337,23 +326,28 @@ class TestRefused:
         assert "holds a training run already" in capsys.readouterr().err
 
     def test_a_disk_without_room_is_found_out_before_the_first_step(
-        self, train: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self, train: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], files_no_larger_than: Full
     ) -> None:
-        with _files_no_larger_than(1 << 20):
+        with files_no_larger_than(1 << 20):
             assert train("--quiet") == 2
         assert "File too large" in capsys.readouterr().err
         assert not list((tmp_path / "out").glob("*.part"))
         assert train("--resume", "--quiet", footage=None, budget=()) == 0
 
     def test_a_disk_that_fills_up_leaves_what_was_saved(
-        self, train: Command, installed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self,
+        train: Command,
+        installed: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        files_no_larger_than: Full,
     ) -> None:
         assert train("--quiet") == 0
         out = tmp_path / "out"
         saved = {path: path.read_bytes() for path in (out / "state.pt", out / "out.safetensors")}
         # State, checkpoint and log each in turn.
         for room in (1 << 20, (out / "state.pt").stat().st_size - 1):
-            with _files_no_larger_than(room):
+            with files_no_larger_than(room):
                 assert train("--resume", "--quiet", footage=None, budget=("--steps", "6")) == 2
             assert "Make room" in capsys.readouterr().err
             assert {path: path.read_bytes() for path in saved} == saved
