@@ -2,7 +2,8 @@
 
 Two textured objects over a textured, slowly drifting landscape: object 1, a flower, spins, grows and crosses the
 picture; object 2, a puppet of articulated limbs with a skeleton of keypoints, dances, and the flower hides a part of it
-in the middle of the clip. Every shape is a signed distance that is evaluated at the pixels' centres: a pixel belongs to
+in the middle of the clip. Where more objects are asked for, they are small flowers that circle behind these two, apart
+from each other. Every shape is a signed distance that is evaluated at the pixels' centres: a pixel belongs to
 the object in front whose distance is negative there, and colours are blended over the one pixel around that outline.
 """
 
@@ -19,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.labels import Anchor, Keypoint, Label, LabelObject, Skeleton, colour_of
+from model.labels.types import MAX_OBJECT_ID
 from model.rendered_parts import (
-    Capsule,
     Flower,
     Pose,
     Shape,
@@ -58,7 +59,7 @@ class RenderedClip:
         height: of the frames.
         frame_count: how many frames there are.
         fps: 25.
-        objects: the flower (1) and the puppet (2, with a skeleton).
+        objects: the flower (1), the puppet (2, with a skeleton), and the small flowers (3 and on) if there are any.
     """
 
     width: int
@@ -67,6 +68,7 @@ class RenderedClip:
     fps: Fraction
     objects: tuple[LabelObject, ...]
     _scene: _Scene
+    _loop: int
 
     @property
     def skeleton(self) -> Skeleton:
@@ -74,36 +76,56 @@ class RenderedClip:
         return Skeleton(_POINTS, _EDGES)
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
-        """All frames in order, (height, width, 3) uint8 RGB, each made when it is asked for."""
-        return (self.frame(i) for i in range(self.frame_count))
+        """All frames in order, (height, width, 3) uint8 RGB, each made when it is asked for.
+
+        Those of a loop are made once and held, in memory, as long as the iterator lives.
+        """
+        held: dict[int, NDArray[np.uint8]] = {}
+        for i in range(self.frame_count):
+            if self._loop >= self.frame_count:
+                yield self.frame(i)
+                continue
+            place = self._place(i)
+            if place not in held:
+                held[place] = self._scene.paint(place)
+            yield held[place]
 
     def frame(self, i: int) -> NDArray[np.uint8]:
         """Frame i, (height, width, 3) uint8 RGB."""
-        self._check(i)
-        return self._scene.paint(i)
+        return self._scene.paint(self._place(i))
 
     def mask(self, i: int) -> NDArray[np.uint8]:
-        """The true index map of frame i, (height, width) uint8: 0, 1 the flower, 2 what is seen of the puppet."""
-        self._check(i)
-        return self._scene.index_map(i)
+        """The true index map of frame i, (height, width) uint8: 0, and where an object is seen its id."""
+        return self._scene.index_map(self._place(i))
 
     def keypoints(self, i: int) -> list[Keypoint]:
         """The puppet's true keypoints on frame i, not visible where the flower hides them or off the frame."""
-        self._check(i)
-        return self._scene.keypoints(i)
+        return self._scene.keypoints(self._place(i))
 
     def anchor(self, i: int) -> Anchor:
-        """Frame i as a person would label it: both masks, and the keypoints that lie on the frame."""
+        """Frame i as a person would label it: all masks, and the keypoints that lie on the frame."""
         index_map = self.mask(i)
         points = tuple(p for p in self.keypoints(i) if 0 <= p.x <= self.width and 0 <= p.y <= self.height)
-        return Anchor(i, (Label(FLOWER, index_map == FLOWER), Label(PUPPET, index_map == PUPPET, keypoints=points)))
+        named = {PUPPET: points}
+        return Anchor(i, tuple(Label(o.id, index_map == o.id, keypoints=named.get(o.id, ())) for o in self.objects))
 
-    def _check(self, i: int) -> None:
+    def _place(self, i: int) -> int:
+        """The scene's frame that frame i shows."""
         if not 0 <= i < self.frame_count:
             raise IndexError(f"frame {i} of a clip of {self.frame_count} frames")
+        there = i % (2 * self._loop - 2) if self._loop > 1 else 0
+        return there if there < self._loop else 2 * self._loop - 2 - there
 
 
-def render_clip(*, width: int = 854, height: int = 480, frame_count: int = 48, seed: int = 0) -> RenderedClip:
+def render_clip(
+    *,
+    width: int = 854,
+    height: int = 480,
+    frame_count: int = 48,
+    seed: int = 0,
+    objects: int = 2,
+    loop: int | None = None,
+) -> RenderedClip:
     """A clip of the scene described above. The same arguments give the same pixels.
 
     Args:
@@ -112,15 +134,22 @@ def render_clip(*, width: int = 854, height: int = 480, frame_count: int = 48, s
         frame_count: how many frames. The flower takes the whole clip (40 frames at least) to cross the picture; the
             puppet and the landscape move at a speed of their own.
         seed: varies textures, colours, phases and the direction of the flower.
+        objects: how many there are, 2 to 254. In small frames many small flowers are small indeed.
+        loop: how many frames the scene lasts; a longer clip plays them forth and back, so that it is long at the cost
+            of a short one. None: as long as the clip.
     """
     if width < 32 or height < 32 or frame_count < 1:
         raise ValueError("a rendered clip is at least 32 x 32 pixels and one frame")
-    objects = (
+    if not 2 <= objects <= MAX_OBJECT_ID or (loop is not None and loop < 1):
+        raise ValueError(f"a rendered clip has 2 to {MAX_OBJECT_ID} objects, and its loop at least one frame")
+    length = frame_count if loop is None else min(loop, frame_count)
+    declared = (
         LabelObject(FLOWER, "flower", colour_of(FLOWER)),
         LabelObject(PUPPET, "puppet", colour_of(PUPPET), Skeleton(_POINTS, _EDGES)),
+        *(LabelObject(i, f"flower-{i}", colour_of(i)) for i in range(PUPPET + 1, objects + 1)),
     )
-    scene = _Scene(width, height, frame_count, seed)
-    return RenderedClip(width, height, frame_count, Fraction(25), objects, scene)
+    scene = _Scene(width, height, length, seed, objects - 2)
+    return RenderedClip(width, height, frame_count, Fraction(25), declared, scene, length)
 
 
 def write_clip(clip: RenderedClip, path: str | Path) -> None:
@@ -133,7 +162,7 @@ def write_clip(clip: RenderedClip, path: str | Path) -> None:
 class _Scene:
     """Where everything is at each frame, and how it is painted."""
 
-    def __init__(self, width: int, height: int, frame_count: int, seed: int) -> None:
+    def __init__(self, width: int, height: int, frame_count: int, seed: int, small: int) -> None:
         rng = np.random.default_rng(seed)
         self.width, self.height = width, height
         self.unit = min(height / 480, width / 640)  # shapes are laid out for a frame 480 pixels high
@@ -144,6 +173,7 @@ class _Scene:
         self.puppet = puppet_shapes(rng, self.unit)
         self.phase = float(rng.uniform(0, 2 * math.pi)) if seed else 0.4
         self.flip = bool(seed % 2)
+        self.small = [_Small.new(seed, number, small, width, height) for number in range(small)]
 
     def paint(self, i: int) -> NDArray[np.uint8]:
         x, y = self._drift(i)
@@ -153,15 +183,15 @@ class _Scene:
         picture = np.array(shifted)
         hip = self._dance(i)[0]["torso"]
         ground_shadow(picture, hip.x, self.height * 0.905, 105 * hip.scale)
-        for shape, pose in self._placed(i):
+        for _, shape, pose in self._placed(i):
             shade(picture, shape, pose)
         return picture
 
     def index_map(self, i: int) -> NDArray[np.uint8]:
         index_map = np.zeros((self.height, self.width), np.uint8)
-        for shape, pose in self._placed(i):
+        for identity, shape, pose in self._placed(i):
             window, distance = placed(shape, pose, index_map.shape)
-            index_map[window][distance < 0] = PUPPET if isinstance(shape, Capsule) else FLOWER
+            index_map[window][distance < 0] = identity
         return index_map
 
     def keypoints(self, i: int) -> list[Keypoint]:
@@ -183,10 +213,14 @@ class _Scene:
             self.margin[1] / 2 * (1 + math.sin(0.4 * t + 2 * self.phase)),
         )
 
-    def _placed(self, i: int) -> list[tuple[Shape, Pose]]:
-        """Every shape with its place, from back to front."""
+    def _placed(self, i: int) -> list[tuple[int, Shape, Pose]]:
+        """Every shape with the object it belongs to and its place, from back to front."""
         limbs, _ = self._dance(i)
-        return [*((self.puppet[name], pose) for name, pose in limbs.items()), (self.flower, self._flower_pose(i))]
+        return [
+            *((PUPPET + 1 + number, each.flower, each.pose(i)) for number, each in enumerate(self.small)),
+            *((PUPPET, self.puppet[name], pose) for name, pose in limbs.items()),
+            (FLOWER, self.flower, self._flower_pose(i)),
+        ]
 
     def _flower_pose(self, i: int) -> Pose:
         p = i / self.span
@@ -245,6 +279,41 @@ class _Scene:
             }
         limbs |= {"torso": Pose(*hip, up, scale), "head": Pose(*joints["head"], up + 0.12 * math.sin(beat + 1), scale)}
         return {name: limbs[name] for name in self.puppet}, joints
+
+
+@dataclass(frozen=True)
+class _Small:
+    """A small flower that circles within a place of its own."""
+
+    flower: Flower
+    x: float
+    y: float
+    reach: float
+    scale: float
+    phase: float
+
+    @classmethod
+    def new(cls, seed: int, number: int, of: int, width: int, height: int) -> _Small:
+        """The `number`th of so many, whose places share the frame."""
+        rng = np.random.default_rng((seed, number))  # of its own: however many there are, the scene stays the same
+        columns = math.ceil(math.sqrt(of * width / height))
+        rows = math.ceil(of / columns)
+        row, column = divmod(number, columns)
+        room = min(width / columns, height / rows)
+        scale = 0.22 * room / 64  # a flower's radius is 64 units
+        return cls(
+            Flower.new(rng, scale, hue=0.13 + 0.618 * number, petals=4 + number % 5),
+            width * (column + 0.5) / columns,
+            height * (row + 0.5) / rows,
+            0.2 * room,
+            scale,
+            float(rng.uniform(0, 2 * math.pi)),
+        )
+
+    def pose(self, i: int) -> Pose:
+        t = 1.3 * i / 25 + self.phase
+        x, y = self.x + self.reach * math.cos(t), self.y + self.reach * math.sin(1.7 * t)
+        return Pose(x, y, 0.6 * t, self.scale)
 
 
 def _step(start: tuple[float, float], angle: float, length: float) -> tuple[float, float]:

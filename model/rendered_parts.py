@@ -92,12 +92,13 @@ class Flower:
         return -reach, -reach
 
     @classmethod
-    def new(cls, rng: np.random.Generator, unit: float) -> Flower:
-        radius, petals, depth = 64.0, 7, 0.14
+    def new(cls, rng: np.random.Generator, unit: float, *, hue: float | None = None, petals: int = 7) -> Flower:
+        """A flower for a frame of `unit` pixels a unit; without a hue, one of the reds is drawn."""
+        radius, depth = 64.0, 0.14
         density = max(unit, 0.25)
         reach = radius * (1 + depth) + 2
         size = round(2 * reach * density)
-        hue = rng.uniform(0.93, 1.03)
+        hue = rng.uniform(0.93, 1.03) if hue is None else hue
         texture = _cloth(rng, size, size, _hues(hue, (0.0, 0.62, 1.0), (0.055, 0.85, 0.98)), cell=26 * density)
         y, x = np.mgrid[:size, :size]
         x, y = (x + 0.5) / density - reach, (y + 0.5) / density - reach

@@ -177,10 +177,54 @@ def test_objects_and_anchor_are_ready_for_a_job(clip: RenderedClip) -> None:
     assert [p.name for p in anchor.labels[1].keypoints] == list(clip.skeleton.points)
 
 
-@pytest.mark.parametrize("bad", [{"width": 31}, {"height": 0}, {"frame_count": 0}])
+def test_more_objects_circle_behind_the_two_and_apart_from_each_other(clip: RenderedClip) -> None:
+    many = render_clip(width=320, height=180, objects=9)
+    assert [each.id for each in many.objects] == list(range(1, 10))
+    assert len({each.colour for each in many.objects}) == len({each.name for each in many.objects}) == 9
+    first, later = many.mask(0), many.mask(20)
+    for i in (0, 20):
+        assert np.array_equal(np.where(many.mask(i) <= PUPPET, many.mask(i), 0), clip.mask(i))
+    for identity in range(PUPPET + 1, 10):
+        assert (first == identity).sum() > 60
+        assert ((first == identity) != (later == identity)).any()
+    # Away from the small flowers nothing has changed, and each is another.
+    same = (many.frame(0) == clip.frame(0)).all(axis=2)
+    assert same[:, 150:170].mean() > 0.5
+    assert not same[first > PUPPET].any()
+    colours = [many.frame(0)[first == identity].mean(axis=0) for identity in range(PUPPET + 1, 10)]
+    assert min(np.abs(a - b).max() for n, a in enumerate(colours) for b in colours[:n]) > 5
+    assert [label.object for label in many.anchor(0).labels] == list(range(1, 10))
+
+
+def test_a_loop_plays_forth_and_back_and_paints_each_frame_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = render_clip(width=64, height=48, frame_count=4)
+    loop = render_clip(width=64, height=48, frame_count=9, loop=4)
+    order = [0, 1, 2, 3, 2, 1, 0, 1, 2]
+    for i, place in enumerate(order):
+        assert np.array_equal(loop.frame(i), short.frame(place))
+        assert np.array_equal(loop.mask(i), short.mask(place))
+        assert loop.keypoints(i) == short.keypoints(place)
+    painted: list[int] = []
+    paint = type(loop._scene).paint
+    monkeypatch.setattr(type(loop._scene), "paint", lambda scene, i: painted.append(i) or paint(scene, i))
+    for frame, place in zip(loop.frames(), order, strict=True):
+        assert np.array_equal(frame, short._scene.paint(place))
+        painted.pop()
+    assert sorted(painted) == [0, 1, 2, 3]
+    still = render_clip(width=64, height=48, frame_count=3, loop=1)
+    assert np.array_equal(still.frame(0), still.frame(2))
+
+
+@pytest.mark.parametrize("bad", [{"width": 31}, {"height": 0}, {"frame_count": 0}, {"loop": 0}])
 def test_impossible_clips_are_refused(bad: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least"):
         render_clip(**bad)
+
+
+@pytest.mark.parametrize("objects", [1, 255])
+def test_impossible_numbers_of_objects_are_refused(objects: int) -> None:
+    with pytest.raises(ValueError, match="2 to 254 objects"):
+        render_clip(objects=objects)
 
 
 @pytest.mark.parametrize("i", [-1, 48])
