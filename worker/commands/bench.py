@@ -1,212 +1,188 @@
-"""`labelprop bench`: how fast propagation is on this machine, stage by stage, beside the dense reference.
+"""`labelprop bench`: how fast propagation is on this machine, beside what it is to be measured against.
 
-Everything is timed in one run, because machines are noisy and only ratios travel. The whole path goes from the file to
-stored results exactly as a job does, stages overlapped; the stages are then timed alone, one after the other; and the
-dense float32 reference (full N x N similarities to every memory frame, then mask and top-k) does the same frames.
+Everything is timed in one run, because machines are noisy and only ratios travel: for every size, number of objects and
+length that is asked for, see `worker.speed.measure`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
+import platform
+import shlex
+import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from app.files import JobFiles
-from app.jobspec import JobSpec, build_labels, parse_job, resolve, with_mask
-from app.results import ResultStore
+from app.schemas.jobs import OptionsIn
 from app.settings import settings
-from app.storage import LocalStore
-from model.affinity import dense_matches
-from model.channels import ChannelSet
-from model.cores import available_cores
-from model.decoding import decode
-from model.features import FeatureExtractor
-from model.geometry import Grid
-from model.labels import indexed_png
+from model.catalogue import find_model
+from model.errors import InputError
+from model.features import choose_device
 from model.presets import find_preset
-from model.propagator import Propagator
-from model.rendered import render_clip, write_clip
-from model.video import VideoSource, open_video
-from worker.models import WarmModels, prepare_process
-from worker.run import run_job
+from model.video import open_video
+from worker.speed.material import IN_SCENE, Scene, counts, object_counts, sizes
+from worker.speed.measure import Case, measure_apart
+from worker.speed.tables import markdown, plain
 
-_WARM_UP = 3
+_DESCRIPTION = """Times propagation: every stage alone, the whole path from the file to stored results, and beside them
+the bare products of all windows with one top-k, the dense float32 reference, and OpenCV's DIS optical flow carrying
+the masks (where `pip install 'labelprop[flow]'` put it).
+
+  labelprop bench
+  labelprop bench --sizes 480p,1080p --objects 1,4,16 --lengths 300,3000 --json speed.json
+  labelprop bench --video film.mp4 --mask first.png
+
+Every combination of size, objects and length is a row; each is measured in a process of its own."""
+
+_SIZES, _OBJECTS, _LENGTHS = "480p", "1,4,16", "48"
+_LEAST_FRAMES = 3
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; see `labelprop bench --help`."""
     args = _parser().parse_args(argv)
+    _check(args)
     with tempfile.TemporaryDirectory(prefix="labelprop-bench-") as folder:
-        video, mask = _material(args, Path(folder))
-        with open_video(video, limits=settings().limits) as source:
-            request: dict[str, Any] = {"options": {"end": min(args.frames, source.info.frame_count)}}
-            request["options"].update({"model": args.model} if args.model else {})
-            job_in = with_mask(parse_job(json.dumps(request)), mask, source.info)
-            spec = resolve(job_in, source.info, home=settings().home)
-            report = _Bench(spec, source, Path(folder), args).run()
-    _print(report)
+        runs = [_told(case, args.quiet) for case in _cases(args, Path(folder))]
+    report = {
+        "schema_version": 1,
+        "command": shlex.join(["labelprop", "bench", *argv]),
+        "processor": _processor(),
+        "runs": _with_ratio(runs),
+    }
+    print(plain(report) if args.markdown is None else markdown(report, args.markdown))
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n")
     return 0
 
 
-class _Bench:
-    def __init__(self, spec: JobSpec, source: VideoSource, folder: Path, args: argparse.Namespace) -> None:
-        self.spec, self.source, self.folder, self.args = spec, source, folder, args
-        self.frames = spec.options.frames
-        objects, anchors = build_labels(spec)
-        grid = Grid.fit(spec.video.width, spec.video.height, spec.options.working_size)
-        self.channels = ChannelSet(objects, anchors, grid)
-        self.preset = find_preset(spec.options.preset)
-        models = WarmModels(settings().home, args.device)
-        self.extractor = models.get(spec.options.model, spec.options.model_sha256)
-
-    def run(self) -> dict[str, Any]:
-        self.extractor(next(self.source.frames(0, 1)).image, self.channels.grid)  # loading is not what is timed
-        prepare_process(self.args.threads)
-        whole = self._whole()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        torch.set_num_threads(self.args.threads or available_cores())
-        stages = self._stages()
-        dense = self._dense() if self.args.reference_frames else None
-        precision = str(self.extractor.dtype).removeprefix("torch.")
-        return {
-            "video": f"{self.spec.video.width} x {self.spec.video.height}, {len(self.frames)} frames",
-            "objects": len(self.channels.objects),
-            "preset": self.preset.name,
-            "model": self.spec.options.model,
-            "device": f"{self.extractor.device}, {precision}, {available_cores()} cores",
-            "torch": torch.__version__,
-            "whole_fps": len(self.frames) / whole,
-            "peak_memory_mib": peak,
-            "stages_ms": stages,
-            "dense_reference_ms": dense,
-            "whole_vs_dense": None if dense is None else sum(dense.values()) / (1000 * whole / len(self.frames)),
-        }
-
-    def _whole(self) -> float:
-        """Seconds from the file to stored results, as a job runs."""
-        files = JobFiles(LocalStore(self.folder / "store"), "local", "j_bench")
-        results = ResultStore(files.store, files.prefix, self.frames, settings().chunk_frames)
-        start = time.perf_counter()
-        run_job(self.spec, self.source, results, files, self.extractor, on_frame=lambda progress: None)
-        return time.perf_counter() - start
-
-    def _stages(self) -> dict[str, float]:
-        """Milliseconds a frame of every stage, alone and on all cores."""
-        watch = _Stopwatch(self.extractor.device)
-        propagator = Propagator(self.extractor, self.channels, self.preset)
-        files = JobFiles(LocalStore(self.folder / "stages"), "local", "j_bench")
-        results = ResultStore(files.store, files.prefix, self.frames, settings().chunk_frames)
-        frames = self.source.frames(self.frames.start, self.frames.stop)
-        for chunk in range(results.chunk_count):
-            done = []
-            for index in results.frames_of(chunk):
-                with watch("decode", count=index >= _WARM_UP):
-                    frame = next(frames)
-                with watch("encode", count=index >= _WARM_UP):
-                    features = self.extractor(frame.image, self.channels.grid)
-                with watch("affinity", count=index >= _WARM_UP):
-                    soft = propagator.step(frame, features)
-                with watch("upsample", count=index >= _WARM_UP):
-                    done.append(decode(self.channels, frame.index, frame.time_ms, soft.values, soft.known))
-            with watch("store", count=True, frames=len(done)):
-                results.write_chunk("f", chunk, done)
-        return watch.milliseconds()
-
-    def _dense(self) -> dict[str, float]:
-        """The same for the dense float32 reference, once its memory is full."""
-        extractor = FeatureExtractor(self.extractor.checkpoint, device=self.args.device, dtype=torch.float32)
-        watch = _Stopwatch(extractor.device)
-        memory = self.preset.recent_frames + 1
-        frames = list(self.source.frames(0, min(memory + self.args.reference_frames, self.frames.stop)))
-        features = [extractor(frame.image, self.channels.grid) for frame in frames[:memory]]
-        given = self.channels.maps(0).values
-        labels = given.flatten(1).T.repeat(len(features), 1).to(extractor.device)
-        for frame in frames[memory:]:
-            with watch("encode", count=True):
-                query = extractor(frame.image, self.channels.grid)
-            with watch("affinity", count=True):
-                values = self._dense_step(query, torch.stack(features), labels)
-            with watch("upsample", count=True):
-                known = np.ones(len(self.channels), bool)
-                decode(self.channels, frame.index, frame.time_ms, values.T.reshape(given.shape).cpu(), known)
-            features = [features[0], *features[2:], query]
-        return watch.milliseconds()
-
-    def _dense_step(self, query: torch.Tensor, memory: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        preset = self.preset
-        found = dense_matches(query, memory, radius=preset.radius, top_k=preset.top_k, temperature=preset.temperature)
-        return (found.weights[:, :, None] * labels[found.sources]).sum(dim=1)
-
-
-class _Stopwatch:
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._spent: dict[str, list[float]] = {}
-
-    @contextmanager
-    def __call__(self, stage: str, *, count: bool, frames: int = 1) -> Iterator[None]:
-        start = self._now()
-        yield
-        if count:
-            self._spent.setdefault(stage, []).append((self._now() - start) / frames)
-
-    def milliseconds(self) -> dict[str, float]:
-        """The median of every stage."""
-        return {stage: 1000 * float(np.median(spent)) for stage, spent in self._spent.items()}
-
-    def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
-
-
-def _material(args: argparse.Namespace, folder: Path) -> tuple[Path, bytes]:
-    """The video and the first frame's mask: the caller's, or a rendered clip."""
-    if args.video is not None:
-        return args.video, args.mask.read_bytes()
-    clip = render_clip(width=args.width, height=args.height, frame_count=args.frames)
-    write_clip(clip, folder / "clip.mp4")
-    return folder / "clip.mp4", indexed_png.encode(clip.mask(0))
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="labelprop bench", description="Times propagation, stage by stage.")
-    parser.add_argument("--video", type=Path, help="a video or a folder of images (default: a rendered clip)")
-    parser.add_argument("--mask", type=Path, help="PNG of its first frame; goes with --video")
-    parser.add_argument("--frames", type=int, default=48, help="how many frames (default: 48)")
-    parser.add_argument("--width", type=int, default=854, help="of the rendered clip (default: 854)")
-    parser.add_argument("--height", type=int, default=480, help="of the rendered clip (default: 480)")
-    parser.add_argument("--model", help="name of a model (default: uvc-r18)")
-    parser.add_argument("--device", default=settings().device, help="auto, cpu, cuda ... (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=settings().threads, help="CPU threads; 0 chooses (default: 0)")
-    parser.add_argument(
-        "--reference-frames", type=int, default=3, help="frames for the dense reference; 0 leaves it out (default: 3)"
+    defaults = OptionsIn()
+    parser = argparse.ArgumentParser(
+        prog="labelprop bench", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument(
+        "--sizes", metavar="A,B", help=f"of the rendered clips: 480p,1080p or 640x360 (default: {_SIZES})"
+    )
+    parser.add_argument("--objects", metavar="A,B", help=f"how many are labelled (default: {_OBJECTS})")
+    parser.add_argument("--lengths", metavar="A,B", default=_LENGTHS, help="frames propagated (default: %(default)s)")
+    parser.add_argument("--video", type=Path, help="a video or a folder of images in place of the rendered clips")
+    parser.add_argument("--mask", type=Path, help="PNG of its first frame; goes with --video")
+    parser.add_argument("--model", default=defaults.model, help="name of a model (default: %(default)s)")
+    parser.add_argument("--preset", default=defaults.preset, help="named settings (default: %(default)s)")
+    parser.add_argument("--device", default=settings().device, help="auto, cpu, cuda ... (default: %(default)s)")
+    parser.add_argument(
+        "--threads", type=int, default=settings().threads, metavar="N", help="CPU threads; 0 chooses (default: 0)"
+    )
+    parser.add_argument(
+        "--timed-frames", type=int, default=10, metavar="N", help="frames whose stages are timed (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--reference-frames",
+        type=int,
+        default=3,
+        metavar="N",
+        help="frames of each size for the dense reference; 0 leaves it out (default: %(default)s)",
+    )
+    parser.add_argument("--no-flow", dest="flow", action="store_false", help="leave optical flow out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    parser.add_argument("--markdown", metavar="NAME", help="print what docs/performance.md has under that name")
+    parser.add_argument("--quiet", action="store_true", help="do not say what is being measured")
     return parser
 
 
-def _print(report: dict[str, Any]) -> None:
-    print(f"{report['video']}, {report['objects']} objects, preset {report['preset']}, model {report['model']}")
-    print(f"{report['device']}, torch {report['torch']}\n")
-    dense = report["dense_reference_ms"] or {}
-    print(f"{'ms a frame, alone':<20}{'labelprop':>12}{'dense float32':>16}")
-    for stage, spent in report["stages_ms"].items():
-        other = f"{dense[stage]:.1f}" if stage in dense else ""
-        print(f"{stage:<20}{spent:>12.1f}{other:>16}")
-    print(f"\nwhole path, overlapped: {report['whole_fps']:.2f} frames a second")
-    if report["whole_vs_dense"] is not None:
-        print(f"dense reference:        {1000 / sum(dense.values()):.2f} frames a second")
-        print(f"ratio:                  {report['whole_vs_dense']:.1f}")
-    print(f"peak memory:            {report['peak_memory_mib']:.0f} MiB")
+def _check(args: argparse.Namespace) -> None:
+    """Finds what is wrong before anything is rendered.
+
+    Raises:
+        InputError: what it is.
+    """
+    if (args.video is None) != (args.mask is None):
+        raise InputError("--video and --mask go together: the mask says what is to be carried.")
+    if args.video is not None and (args.sizes is not None or args.objects is not None):
+        raise InputError(
+            "--sizes and --objects are of rendered clips; a --video has its own size, and its mask its own."
+        )
+    if args.mask is not None and not args.mask.is_file():
+        raise InputError(f"There is no file {args.mask}. --mask takes a PNG of the first frame.")
+    for option in ("threads", "reference_frames", "timed_frames"):
+        least = 1 if option == "timed_frames" else 0
+        if getattr(args, option) < least:
+            raise InputError(f"--{option.replace('_', '-')} must be {least} or more, not {getattr(args, option)}.")
+    if args.json is not None and not args.json.parent.is_dir():
+        raise InputError(f"There is no folder {args.json.parent} to write --json into.")
+    find_model(args.model, settings().home)
+    find_preset(args.preset)
+    choose_device(args.device)
+
+
+def _cases(args: argparse.Namespace, folder: Path) -> Iterator[Case]:
+    """What is asked for, one after the other; a clip is there while its case is measured."""
+    lengths = counts(args.lengths, "--lengths", least=_LEAST_FRAMES)
+    common = Case(
+        video=folder / "clip.mp4",
+        mask=b"",
+        scene=None,
+        frames=0,
+        folder=folder,
+        model=args.model,
+        preset=args.preset,
+        device=args.device,
+        threads=args.threads,
+        timed_frames=args.timed_frames,
+        reference_frames=args.reference_frames,
+        flow=args.flow,
+    )
+    if args.video is not None:
+        with open_video(args.video, limits=settings().limits) as source:
+            count = source.info.frame_count
+        for length in dict.fromkeys(min(length, count) for length in lengths):
+            results = folder / str(length)
+            yield replace(common, video=args.video, mask=args.mask.read_bytes(), frames=length, folder=results)
+            common = replace(common, reference_frames=0)
+        return
+    objects = object_counts(args.objects or _OBJECTS)
+    for number, (width, height) in enumerate(sizes(args.sizes or _SIZES)):
+        of_size = common  # the dense reference depends on the size alone, and is done once
+        for length, count in product(lengths, objects):
+            scene = Scene(width, height, count, max(IN_SCENE, objects[-1]), length)
+            if count == objects[0]:
+                scene.write(common.video)
+            results = folder / f"{number}-{length}-{count}"
+            yield replace(of_size, mask=scene.mask(), scene=scene, frames=length, folder=results)
+            of_size = replace(of_size, reference_frames=0)
+
+
+def _told(case: Case, quiet: bool) -> dict[str, Any]:
+    if not quiet:
+        scene = case.scene
+        what = (
+            case.video.name if scene is None else f"{scene.width} x {scene.height}, labelled objects: {scene.objects}"
+        )
+        print(f"measuring {what}, {case.frames} frames ...", file=sys.stderr, flush=True)
+    return measure_apart(case)
+
+
+def _with_ratio(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Beside every run, how many times as fast it was as the dense reference at its size."""
+    dense = {(run["width"], run["height"]): run["dense_ms"] for run in runs if run["dense_ms"]}
+    found = []
+    for run in runs:
+        reference = dense.get((run["width"], run["height"]))
+        ratio = None if reference is None else run["whole_fps"] * sum(reference.values()) / 1000
+        found.append({**run, "whole_vs_dense": ratio})
+    return found
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
