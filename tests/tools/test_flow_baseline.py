@@ -24,7 +24,7 @@ def test_flow_is_scored_like_a_model(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
     for i, image in enumerate(clip.frames()):
         Image.fromarray(image).save(images / f"{i:05}.jpg")
-        Image.fromarray(np.where(clip.mask(i) == 1, 255, 0).astype(np.uint8)).save(masks / f"{i:05}.png")
+        Image.fromarray(np.where(clip.mask(i) == 2, 255, 0).astype(np.uint8)).save(masks / f"{i:05}.png")
     report = tmp_path / "report.json"
     command = [sys.executable, str(TOOL), "davis", "--root", str(tmp_path), "--json", str(report), "--quiet"]
     environment = {**os.environ, "PYTHONPATH": str(TOOL.parents[1])}

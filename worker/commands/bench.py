@@ -108,6 +108,8 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(
             "--sizes and --objects are of rendered clips; a --video has its own size, and its mask its own."
         )
+    if args.video is not None and not args.video.exists():
+        raise InputError(f"There is no file or folder {args.video}.")
     if args.mask is not None and not args.mask.is_file():
         raise InputError(f"There is no file {args.mask}. --mask takes a PNG of the first frame.")
     for option in ("threads", "reference_frames", "timed_frames"):

@@ -47,7 +47,8 @@ def test_a_video_of_one_s_own(installed: Path, tmp_path: Path, capsys: pytest.Ca
     [
         (["--video", "film.mp4"], "--video and --mask go together"),
         (["--video", "film.mp4", "--mask", "m.png", "--sizes", "480p"], "--sizes and --objects are of rendered clips"),
-        (["--video", "film.mp4", "--mask", "nowhere.png"], "There is no file nowhere.png"),
+        (["--video", "nowhere.mp4", "--mask", "m.png"], "There is no file or folder nowhere.mp4"),
+        (["--video", ".", "--mask", "nowhere.png"], "There is no file nowhere.png"),
         (["--sizes", "huge"], "--sizes: 'huge' is no size"),
         (["--objects", "0"], "--objects: 0 is out of bounds; 1 to 254"),
         (["--lengths", "2"], "--lengths: 2 is out of bounds; 3 or more"),

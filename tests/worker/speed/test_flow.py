@@ -39,21 +39,19 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @needs_opencv
-@pytest.mark.parametrize("working_size", [144, 72])
-def test_masks_follow_the_rendered_objects(working_size: int) -> None:
-    clip = render_clip(width=192, height=144, frame_count=8)
+@pytest.mark.parametrize(("working_size", "least"), [(240, 0.55), (120, 0.45)])
+def test_masks_follow_the_rendered_objects(working_size: int, least: float) -> None:
+    clip = render_clip(width=320, height=240, frame_count=8)
     first = clip.mask(0)
     regions = {identity: first == identity for identity in (PUPPET, FLOWER)}
-    carrier = FlowCarrier(Grid.fit(192, 144, working_size), clip.frame(0), regions, threads=1)
+    carrier = FlowCarrier(Grid.fit(320, 240, working_size), clip.frame(0), regions, threads=1)
     for i in range(1, 8):
         masks = carrier.step(clip.frame(i))
     truth = clip.mask(7)
     assert not (masks[FLOWER] & masks[PUPPET]).any()
     for identity in (FLOWER, PUPPET):
         assert masks[identity].shape == truth.shape
-        carried = jaccard(masks[identity], truth == identity)
-        assert carried > 0.75
-    assert jaccard(masks[FLOWER], truth == FLOWER) > jaccard(first == FLOWER, truth == FLOWER) + 0.1
+        assert jaccard(masks[identity], truth == identity) > least > jaccard(first == identity, truth == identity)
 
 
 @needs_opencv
@@ -75,13 +73,15 @@ def test_a_job_is_done_from_the_file_to_stored_results(video: Path, tmp_path: Pa
     assert np.array_equal(found[0].objects[0].mask, clip.mask(0) == FLOWER)
     for each in found[7].objects:
         assert (each.source, each.visible) == ("propagated", True)
-        assert jaccard(each.mask, clip.mask(7) == each.object) > 0.7
+        assert jaccard(each.mask, clip.mask(7) == each.object) > 0.5
 
 
 @needs_opencv
 @pytest.mark.parametrize("frame", [0, 3])
 def test_what_flow_cannot_carry_is_refused(video: Path, tmp_path: Path, frame: int) -> None:
-    label = {"object": 1, "keypoints": [{"name": "tip", "x": 5, "y": 6}]} if frame == 0 else {"object": 1, "box": [9] * 4}
+    label = (
+        {"object": 1, "keypoints": [{"name": "tip", "x": 5, "y": 6}]} if frame == 0 else {"object": 1, "box": [9] * 4}
+    )
     objects = [{"id": 1, "name": "a", "skeleton": {"points": ["tip"], "edges": []}}]
     spec = _spec(video, {"objects": objects, "anchors": [{"frame": frame, "labels": [label]}]}, None)
     files = JobFiles(LocalStore(tmp_path), "local", "j_flow")
