@@ -296,18 +296,24 @@ class _Small:
     def new(cls, seed: int, number: int, of: int, width: int, height: int) -> _Small:
         """The `number`th of so many, whose places share the frame."""
         rng = np.random.default_rng((seed, number))  # of its own: however many there are, the scene stays the same
-        columns = math.ceil(math.sqrt(of * width / height))
-        rows = math.ceil(of / columns)
-        row, column = divmod(number, columns)
+        phase = float(rng.uniform(0, 2 * math.pi))  # first: textures of another size draw another count of numbers
+        # A few places more than there are flowers, so that those behind the puppet stay empty.
+        columns = math.ceil(math.sqrt(1.25 * of * width / height))
+        rows = math.ceil(1.25 * of / columns)
+        places = [
+            (width * (column + 0.5) / columns, height * (row + 0.5) / rows)
+            for row in range(rows)
+            for column in range(columns)
+        ]
+        places.sort(key=lambda place: math.dist(place, (0.53 * width, 0.55 * height)), reverse=True)
         room = min(width / columns, height / rows)
         scale = 0.22 * room / 64  # a flower's radius is 64 units
         return cls(
             Flower.new(rng, scale, hue=0.13 + 0.618 * number, petals=4 + number % 5),
-            width * (column + 0.5) / columns,
-            height * (row + 0.5) / rows,
+            *places[number],
             0.2 * room,
             scale,
-            float(rng.uniform(0, 2 * math.pi)),
+            phase,
         )
 
     def pose(self, i: int) -> Pose:

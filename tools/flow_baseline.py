@@ -40,8 +40,9 @@ def run_job(
     extractor: None,
     *,
     on_frame: Callable[[Progress], None],
+    **others: object,
 ) -> None:
-    """Stands where `worker.run.run_job` does."""
+    """Stands where `worker.run.run_job` does; what else that takes means nothing to flow."""
     run_flow(spec, source, results, on_frame=on_frame)
 
 

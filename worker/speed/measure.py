@@ -280,12 +280,14 @@ class _Run:
 def _score(scene: Scene, results: ResultStore) -> float:
     """The mean J over labelled objects and frames, evenly chosen over the clip, without the first."""
     clip, count = scene.clip(), len(results.frame_indices)
+    # One that another hides on the first frame is not labelled there.
+    identities = [i for i in np.unique(labelled(clip.mask(0), scene.objects)).tolist() if i]
     values = []
     for index in np.unique(np.linspace(1, count - 1, _SCORED).round().astype(int)).tolist():
         truth, result = labelled(clip.mask(index), scene.objects), results.read(index)
         assert result is not None
         found = index_map_of(result, truth.shape)
-        values += [jaccard(found == identity, truth == identity) for identity in range(1, scene.objects + 1)]
+        values += [jaccard(found == identity, truth == identity) for identity in identities]
     return float(np.mean(values))
 
 
