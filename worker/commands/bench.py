@@ -64,9 +64,9 @@ class _Bench:
         self.spec, self.source, self.folder, self.args = spec, source, folder, args
         self.frames = spec.options.frames
         objects, anchors = build_labels(spec)
-        grid = Grid.fit(spec.video.width, spec.video.height, spec.options.working_size)
-        self.channels = ChannelSet(objects, anchors, grid)
         self.preset = find_preset(spec.options.preset)
+        grid = Grid.fit(spec.video.width, spec.video.height, spec.options.working_size, enlarge=self.preset.enlarge)
+        self.channels = ChannelSet(objects, anchors, grid)
         models = WarmModels(settings().home, args.device)
         self.extractor = models.get(spec.options.model, spec.options.model_sha256)
 
