@@ -87,7 +87,7 @@ def dense_matches(
     best = torch.cat(scores, dim=1).topk(min(top_k, cells * len(scores)), dim=1)
     return Matches(
         cells=torch.arange(cells, device=query.device),
-        weights=_weights(best.values, temperature),
+        weights=match_weights(best.values, temperature),
         sources=best.indices,
     )
 
@@ -132,7 +132,7 @@ class WindowMemory:
         self._valid = torch.zeros(slots, *self._padded, dtype=torch.bool, device=device)
         self._partial = [False] * slots
         self._used = [False] * slots
-        self._window = self._circle().to(device)
+        self._window = window_mask(tile, radius, dtype).to(device)
         self._scores = torch.empty(self._span * slots * self._span * tile * tile, dtype=dtype, device=device)
         self._every = torch.arange(tile * tile, device=device)
         # Flat indices, relative to the tile's first cell: of its cells, and of its candidates as scores lie.
@@ -227,7 +227,7 @@ class WindowMemory:
         bound = here.flatten(0, 1).amax(dim=0).float()
         around = mask.index_select(0, near // (per_row * self.slots) * per_row + near % per_row)
         around += self._against(query, runs.index_select(0, near))
-        rival = _top_k(around.flatten(0, 1), self.top_k)[0][:, -1]
+        rival = joint_top_k(around.flatten(0, 1), self.top_k)[0][:, -1]
         # The margin covers that products of another shape may round the last bit differently.
         return ((bound > -math.inf) & (bound + _ROUNDING >= rival)).nonzero()[:, 0]
 
@@ -274,12 +274,12 @@ class WindowMemory:
             outside = torch.ones(all_slots, dtype=torch.bool, device=scores.device)
             outside[list(slots)] = False
             scores = scores.masked_fill(outside[:, None, None], -math.inf)
-        values, place = _top_k(scores.view(-1, cells), self.top_k)
+        values, place = joint_top_k(scores.view(-1, cells), self.top_k)
         # Where nothing was a candidate the place may lie outside of the frame; the weight there is 0.
         corner = row * self.tile * self.columns + column * self.tile
         sources = self._source.index_select(0, place.view(-1)).view_as(place).add_(corner)
         sources.clamp_(0, all_slots * self.rows * self.columns - 1)
-        weights, query = _weights(values, self.temperature), self._query.index_select(0, picked).add_(corner)
+        weights, query = match_weights(values, self.temperature), self._query.index_select(0, picked).add_(corner)
         if (row + 1) * self.tile > self.rows or (column + 1) * self.tile > self.columns:
             inside = (row * self.tile + picked // self.tile < self.rows) & (
                 column * self.tile + picked % self.tile < self.columns
@@ -310,21 +310,24 @@ class WindowMemory:
             self._border_masks[row, column] = self._window.masked_fill(~inside[:, :, None], -math.inf)
         return self._border_masks[row, column]
 
-    def _circle(self) -> Tensor:
-        place = torch.arange(self._span) - self.radius
-        cell = torch.arange(self.tile)
-        apart = (place[:, None] - cell) ** 2  # (span, tile) along one axis
-        distance = apart[:, None, :, None] + apart[None, :, None, :]  # (span, span, tile, tile)
-        mask = torch.zeros(self._span, self._span, self.tile * self.tile, dtype=self._keys.dtype)
-        return mask.masked_fill(distance.flatten(2) > self.radius * self.radius, -math.inf)
+
+def window_mask(tile: int, radius: int, dtype: torch.dtype) -> Tensor:
+    """(span, span, tile * tile), span being tile + 2 * radius: 0 where a cell of the tile's candidates is within the
+    Euclidean radius of a cell of the tile, -inf beyond it."""
+    place = torch.arange(tile + 2 * radius) - radius
+    cell = torch.arange(tile)
+    apart = (place[:, None] - cell) ** 2  # (span, tile) along one axis
+    distance = apart[:, None, :, None] + apart[None, :, None, :]  # (span, span, tile, tile)
+    mask = torch.zeros(len(place), len(place), tile * tile, dtype=dtype)
+    return mask.masked_fill(distance.flatten(2) > radius * radius, -math.inf)
 
 
-def _weights(scores: Tensor, temperature: float) -> Tensor:
+def match_weights(scores: Tensor, temperature: float) -> Tensor:
     """Softmax over the last axis that gives zeros, not NaN, where every score is -inf."""
     return torch.softmax(scores.float() / temperature, dim=-1).nan_to_num(0.0)
 
 
-def _top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def joint_top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k highest of every column of (n, cells): values (cells, k) float32, highest first, and their rows (cells, k).
 
     Exact, and in stages: the k highest are among the members of the k groups with the highest maxima, and these are
@@ -336,7 +339,7 @@ def _top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return best.values, best.indices
     # A group is every count-th row: the maximum then runs over whole matrices.
     groups = scores.view(_GROUPED, count, -1)
-    _, chosen = _top_k(groups.amax(dim=0), k)
+    _, chosen = joint_top_k(groups.amax(dim=0), k)
     column = torch.arange(scores.shape[1], device=scores.device)[:, None]
     members = groups[:, chosen, column].permute(1, 0, 2).flatten(1).float()  # (cells, _GROUPED * k)
     best = members.topk(k, dim=1)

@@ -62,6 +62,15 @@ class FeatureExtractor:
         return F.normalize(x[0].permute(1, 2, 0).float(), dim=-1).to(self.dtype)
 
 
+def centred(features: Tensor) -> Tensor:
+    """(rows, columns, C) features of one frame less their mean, of length 1 again, in their own dtype.
+
+    Behind the last ReLU all features of a frame point much the same way; what they share tells no cell from another.
+    """
+    full = features.float()
+    return F.normalize(full - full.mean(dim=(0, 1)), dim=-1).to(features.dtype)
+
+
 def _fold_normalisation(conv: nn.Conv2d, checkpoint: Checkpoint) -> None:
     """Lets the first convolution take 0..255: its padding reflects, so this is exact at the borders too.
 

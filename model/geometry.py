@@ -32,9 +32,14 @@ class Grid:
     working_height: int
 
     @classmethod
-    def fit(cls, width: int, height: int, working_size: int) -> Grid:
-        """The grid of a `width` x `height` video whose short side is brought to at most `working_size` pixels."""
-        scale = min(1.0, working_size / min(width, height))
+    def fit(cls, width: int, height: int, working_size: int, *, enlarge: bool = False) -> Grid:
+        """The grid of a `width` x `height` video whose short side is brought to at most `working_size` pixels.
+
+        Args:
+            enlarge: whether a smaller one is brought to that, too.
+        """
+        scale = working_size / min(width, height)
+        scale = scale if enlarge else min(1.0, scale)
         return cls(width, height, max(1, round(width * scale)), max(1, round(height * scale)))
 
     @property

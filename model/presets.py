@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from model.errors import ModelError
 
@@ -16,24 +16,59 @@ class Preset:
 
     Attributes:
         name: the preset's name.
-        working_size: the short side of the frame as the encoder sees it, in pixels; smaller videos are not enlarged.
-        recent_frames: how many of the most recent frames the memory holds beside the anchors.
+        working_size: the short side of the frame as the encoder sees it, in pixels.
+        enlarge: whether smaller videos are enlarged to it.
+        centred: whether a frame's features lose their mean before they are compared. Features of one frame have much in
+            common, which says nothing about where a cell comes from.
+        follow: whether windows move with the objects (`localisation`, `following`).
+        recent_frames: how many frames the memory holds beside the anchors.
+        latest_frames: how many of these are the most recent ones without a gap; the others are `spacing` frames apart.
+            None: all of them.
+        spacing: see there.
         anchor_frames: how many anchors the memory holds at most: the first and the nearest others.
         radius: Euclidean radius of the local window, in cells of the feature grid.
         top_k: how many matches over all memory frames together share the weight of one cell.
         temperature: the softmax's divisor for cosine similarities.
+        anchor_favour: added to the similarity of an anchor's cells, where memory follows objects: what a person gave is
+            worth more than what came of it, and keeps labels from drifting onto what passes by.
     """
 
     name: str
     working_size: int = 480
+    enlarge: bool = False
+    centred: bool = False
+    follow: bool = False
     recent_frames: int = 7
+    latest_frames: int | None = None
+    spacing: int = 1
     anchor_frames: int = 8
     radius: int = 12
     top_k: int = 10
     temperature: float = 0.07
+    anchor_favour: float = 0.0
 
 
-PRESETS: dict[str, Preset] = {"plain": Preset(name="plain")}
+_FOLLOWING = Preset(
+    name="balanced",
+    enlarge=True,
+    centred=True,
+    follow=True,
+    recent_frames=9,
+    latest_frames=4,
+    spacing=5,
+    radius=8,
+    top_k=20,
+    anchor_favour=0.08,
+)
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(name="plain"),
+        _FOLLOWING,
+        replace(_FOLLOWING, name="accurate", radius=12),
+    )
+}
 
 
 def find_preset(name: str) -> Preset:

@@ -12,20 +12,25 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from model.affinity import Matches, WindowMemory
 from model.channels import AnchorMaps, ChannelSet
 from model.decoding import decode
-from model.features import FeatureExtractor
+from model.features import FeatureExtractor, centred
+from model.following import FollowingMemory
 from model.geometry import Grid
 from model.labels import Anchor, FrameResult, LabelObject
+from model.localisation import Localiser, Places, nearest, search
 from model.presets import Preset
 from model.video import Frame
 
 # How a memory frame came to know a channel.
 _UNKNOWN, _PROPAGATED, _PRESENT, _ABSENT = range(4)
+# The share of a lost object's cells that must agree where it is.
+_FOUND_AGAIN = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +50,14 @@ class SoftMaps:
 
 @dataclass(eq=False)
 class _Remembered:
-    """A frame in memory: its index, whether it is an anchor, and how it knows each channel."""
+    """A frame in memory: its index, whether it is an anchor, how it knows each channel, and which step it was."""
 
     frame: int
     anchor: bool
     kinds: np.ndarray  # (C,) uint8
+    step: int
     known_cells: Tensor | None = field(default=None)  # (rows, columns) bool; None: all
+    places: Places | None = field(default=None)  # where memory follows objects
 
 
 class Propagator:
@@ -71,7 +78,7 @@ class Propagator:
         self._grid = channels.grid
         slots = max(1, min(len(channels.anchors), preset.anchor_frames)) + preset.recent_frames
         device = extractor.device
-        self._memory = WindowMemory(
+        self._memory = (FollowingMemory if preset.follow else WindowMemory)(
             self._grid.rows,
             self._grid.columns,
             extractor.channels,
@@ -82,6 +89,11 @@ class Propagator:
             dtype=extractor.dtype,
             device=device,
         )
+        self._localiser = Localiser(channels)
+        # Where each object was last seen in this direction, and how many frames this one has taken.
+        self._last: Places = np.full((len(self._localiser), 6), np.nan, np.float32)
+        self._steps = 0
+        self._shares: dict[int, Tensor] = {}  # of the anchors in memory, one map an object
         cells = self._grid.rows * self._grid.columns
         self._labels = torch.zeros(slots, cells, len(channels), device=device)
         self._slots: list[_Remembered | None] = [None] * slots
@@ -99,7 +111,7 @@ class Propagator:
         height: int,
     ) -> Propagator:
         """A propagator for frames of this size."""
-        grid = Grid.fit(width, height, preset.working_size)
+        grid = Grid.fit(width, height, preset.working_size, enlarge=preset.enlarge)
         return cls(extractor, ChannelSet(objects, anchors, grid), preset)
 
     def run(self, frames: Iterable[Frame]) -> Iterator[FrameResult]:
@@ -119,6 +131,7 @@ class Propagator:
         """
         if features is None:
             features = self._extractor(frame.image, self._grid)
+        features = self._seen(features)
         values = self._carry(features)
         kinds = np.where(self._known(), _PROPAGATED, _UNKNOWN).astype(np.uint8)
         given: AnchorMaps | None = None
@@ -130,9 +143,9 @@ class Propagator:
         # Memory holds labels in eight bits, like a mask: shares below 1/510 end here instead of creeping through the
         # whole frame, which is what lets tiles without any label be left out, and a checkpoint is small and exact.
         values = (values * 255).round() / 255
-        self._remember(
-            _Remembered(frame.index, given is not None, kinds, given.known if given else None), features, values
-        )
+        known_cells = given.known if given else None
+        self._remember(_Remembered(frame.index, given is not None, kinds, self._steps, known_cells), features, values)
+        self._steps += 1
         shape = (len(self._channels), self._grid.rows, self._grid.columns)
         return SoftMaps(frame.index, values.T.reshape(shape).cpu(), kinds != _UNKNOWN)
 
@@ -150,6 +163,8 @@ class Propagator:
             "kinds": np.array([r.kinds for _, r in held], np.uint8).reshape(count, len(self._channels)),
             "labels": (self._labels[self._order] * 255).round().byte().cpu().numpy(),
             "known_cells": np.array([k.numpy() for k in known], bool).reshape(count, *cells),
+            "steps": np.array([*(r.step for _, r in held), self._steps], np.int64),
+            "last": self._last.copy(),
         }
 
     def restore(self, state: Mapping[str, np.ndarray], read: Callable[[int], Frame]) -> None:
@@ -165,11 +180,16 @@ class Propagator:
                 int(state["frames"][position]),
                 bool(state["anchors"][position]),
                 state["kinds"][position].copy(),
+                int(state["steps"][position]),
                 None if bool(cells.all()) else cells,
             )
-            features = self._extractor(read(remembered.frame).image, self._grid)
+            features = self._seen(self._extractor(read(remembered.frame).image, self._grid))
             values = torch.from_numpy(state["labels"][position]).to(self._labels.device).float() / 255
             self._put(slot, remembered, features, values)
+        self._steps, self._last = int(state["steps"][-1]), state["last"].copy()
+
+    def _seen(self, features: Tensor) -> Tensor:
+        return centred(features) if self._preset.centred else features
 
     def _carry(self, features: Tensor) -> Tensor:
         """(cells, C): the memory's labels brought to the new frame."""
@@ -178,11 +198,65 @@ class Propagator:
         if not groups:
             return values
         active = [self._active(slots, members) for slots, members in groups.items()]
-        found = self._memory.matches(features, list(groups), active)
+        if isinstance(self._memory, FollowingMemory):
+            anchors = [slot for slot in self._order if self._held(slot).anchor]
+            favour = dict.fromkeys(anchors, self._preset.anchor_favour)
+            found = self._memory.matches(features, list(groups), active, self._moved(features), favour)
+        else:
+            found = self._memory.matches(features, list(groups), active)
         for matches, members in zip(found, groups.values(), strict=True):
             if matches:
                 self._transfer(values, matches, members)
         return values
+
+    def _moved(self, features: Tensor) -> NDArray[np.int64]:
+        """(slots, tile rows, tile columns, 2): how far what a tile shows has moved since each slot's frame."""
+        assert isinstance(self._memory, FollowingMemory)
+        self._look_again(features)
+        tiles = nearest(self._last, self._memory.tile, self._memory.tile_rows, self._memory.tile_columns)
+        moved = np.zeros((len(self._slots), *tiles.shape, 2), np.int64)
+        for slot in self._order:
+            places = self._held(slot).places
+            assert places is not None
+            apart = np.nan_to_num(np.rint(self._last[:, :2] - places[:, :2])).astype(np.int64)
+            moved[slot] = apart[tiles]
+        return moved
+
+    def _look_again(self, features: Tensor) -> None:
+        """Looks for every object in the whole frame by the nearest anchor that shows it.
+
+        Where enough of it is found beyond the windows' reach of where it was last, it is there: it has come back, or
+        what was followed was not it.
+        """
+        assert isinstance(self._memory, FollowingMemory)
+        for number in range(len(self._localiser)):
+            slot = self._shown_by(number)
+            if slot is None:
+                continue
+            sighting = search(features, self._memory.read(slot), self._shares[slot][number])
+            if sighting is None or sighting.agreement < _FOUND_AGAIN:
+                continue
+            places = self._held(slot).places
+            assert places is not None
+            moved = np.array([sighting.down, sighting.right], np.float32)
+            there = places[number] + moved[[0, 1, 0, 0, 1, 1]]
+            if not np.hypot(*(there - self._last[number])[:2]) <= self._preset.radius:
+                self._last[number] = there
+
+    def _shown_by(self, number: int) -> int | None:
+        """The latest anchor's slot that shows an object; None where the latest that speaks of it says it is gone."""
+        members = self._localiser.members[number]
+        for slot in reversed(self._order):
+            held = self._held(slot)
+            if held.anchor and (held.kinds[members] == _ABSENT).any():
+                return None
+            if held.anchor and (held.kinds[members] == _PRESENT).any():
+                places = held.places
+                return None if places is None or np.isnan(places[number, 0]) else slot
+        return None
+
+    def _maps(self, values: Tensor) -> Tensor:
+        return values.T.unflatten(1, (self._grid.rows, self._grid.columns))
 
     def _transfer(self, values: Tensor, matches: list[Matches], members: list[int]) -> None:
         cells = torch.cat([match.cells for match in matches])
@@ -207,7 +281,9 @@ class Propagator:
         if self._order:
             kinds = np.array([self._held(slot).kinds for slot in self._order])
             counts = kinds != _UNKNOWN
-            counts[: -self._preset.recent_frames] &= kinds[: -self._preset.recent_frames] != _PROPAGATED
+            recent = self._recent()
+            outlived = np.array([slot not in recent for slot in self._order])
+            counts[outlived] &= kinds[outlived] != _PROPAGATED
             for channel in range(len(self._channels)):
                 slots = tuple(s for s, does in zip(self._order, counts[:, channel], strict=True) if does)
                 if slots:
@@ -247,12 +323,32 @@ class Propagator:
         anchors = [slot for slot in self._order if self._held(slot).anchor]
         if len(anchors) > limit:
             anchors = anchors[:1] + anchors[len(anchors) - (limit - 1) :]
-        recent = self._order[max(0, len(self._order) - (self._preset.recent_frames - 1)) :]
-        return {*anchors, *recent}
+        return {*anchors, *self._recent(room=1)}
+
+    def _recent(self, *, room: int = 0) -> list[int]:
+        """The slots of the recent frames: the latest, and of those before them the ones `spacing` apart.
+
+        Args:
+            room: how many of them are left for frames to come.
+        """
+        preset = self._preset
+        count = preset.recent_frames - room
+        latest = count if preset.latest_frames is None else min(count, preset.latest_frames - room)
+        first = max(0, len(self._order) - latest)
+        older = [slot for slot in self._order[:first] if self._held(slot).step % preset.spacing == 0]
+        return [*older[max(0, len(older) - (count - latest)) :], *self._order[first:]]
 
     def _put(self, slot: int, remembered: _Remembered, features: Tensor, values: Tensor) -> None:
         self._memory.write(slot, features, remembered.known_cells)
         self._labels[slot] = values
+        if self._preset.follow:
+            maps = self._maps(values).contiguous()
+            remembered.places = self._localiser.places(maps)
+            self._shares.pop(slot, None)
+            if remembered.anchor:
+                self._shares[slot] = self._localiser.shares(maps)
+            here = ~np.isnan(remembered.places[:, 0])
+            self._last[here] = remembered.places[here]
         self._slots[slot] = remembered
         self._order.append(slot)
 

@@ -70,7 +70,8 @@ class Tracker:
 
     def prepare(self, image: NDArray[np.uint8]) -> TrackedFrame:
         """Encodes a picture, (H, W, 3) uint8 RGB."""
-        grid = Grid.fit(image.shape[1], image.shape[0], self._preset.working_size)
+        preset = self._preset
+        grid = Grid.fit(image.shape[1], image.shape[0], preset.working_size, enlarge=preset.enlarge)
         return TrackedFrame(image, self._extractor(image, grid), grid)
 
     def start(self, frame: TrackedFrame, label: Label) -> Target:

@@ -13,11 +13,17 @@ def test_plain_is_frozen_value_by_value() -> None:
     assert asdict(find_preset("plain")) == {
         "name": "plain",
         "working_size": 480,
+        "enlarge": False,
+        "centred": False,
+        "follow": False,
         "recent_frames": 7,
+        "latest_frames": None,
+        "spacing": 1,
         "anchor_frames": 8,
         "radius": 12,
         "top_k": 10,
         "temperature": 0.07,
+        "anchor_favour": 0.0,
     }
 
 

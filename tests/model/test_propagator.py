@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 FramesOf = Callable[[RenderedClip], list[Frame]]
 ObjectsOf = Callable[..., tuple[LabelObject, ...]]
 PLAIN = find_preset("plain")
+FOLLOWING = replace(find_preset("balanced"), enlarge=False, radius=3, recent_frames=4, latest_frames=2, spacing=3)
 
 
 def _propagate(
@@ -356,14 +358,13 @@ class TestObjects:
         self._alone(extractor, frames, objects_of, anchors)
 
     def test_overlapping_masks_share_and_both_come_back(
-        self, extractor: FeatureExtractor, frames: list[Frame], objects_of: ObjectsOf
+        self, extractor: FeatureExtractor, frames_of: FramesOf, objects_of: ObjectsOf
     ) -> None:
-        wide = _mask(48, 96, slice(8, 40), slice(8, 56))
-        inner = _mask(48, 96, slice(16, 40), slice(24, 80))
-        still = [Frame(i, 0, frames[0].image) for i in range(4)]
+        clip = render_clip(width=192, height=96, frame_count=1)
+        wide = _mask(96, 192, slice(16, 80), slice(16, 112))
+        inner = _mask(96, 192, slice(32, 80), slice(48, 160))
+        still = [Frame(i, 0, frames_of(clip)[0].image) for i in range(4)]
         found = _propagate(extractor, still, objects_of(1, 2), [Anchor(0, (Label(1, wide), Label(2, inner)))])
-        assert np.array_equal(found[0].objects[0].mask, wide)
-        assert np.array_equal(found[0].objects[1].mask, inner)
         for result in found[1:]:
             first, second = (entry.mask for entry in result.objects)
             assert not (first & second).any()
@@ -507,6 +508,57 @@ class TestSizes:
             assert middle == pytest.approx([74.5, 104.5], abs=4)
 
 
+class TestFollowing:
+    """Windows that move with the objects."""
+
+    def _frames(self, places: list[int | None]) -> tuple[list[Frame], np.ndarray]:
+        """A textured square that is at each of the columns, or nowhere, before a textured wall; and its mask."""
+        random = np.random.default_rng(5)
+        wall = random.integers(0, 90, (12, 60, 3)).repeat(8, axis=0).repeat(8, axis=1).astype(np.uint8)
+        thing = random.integers(120, 255, (8, 8, 3)).repeat(6, axis=0).repeat(6, axis=1).astype(np.uint8)
+        frames = []
+        for index, left in enumerate(places):
+            image = wall.copy()
+            if left is not None:
+                image[24:72, left : left + 48] = thing
+            frames.append(Frame(index, 40 * index, image))
+        first = places[0]
+        assert first is not None
+        return frames, _mask(96, 480, slice(24, 72), slice(first, first + 48))
+
+    def test_the_anchor_is_looked_at_where_the_object_was(self, extractor: FeatureExtractor) -> None:
+        # The square travels far more than the window's radius of three cells; a memory of one recent frame drifts.
+        frames, mask = self._frames([8 + 14 * index for index in range(24)])
+        preset = replace(FOLLOWING, recent_frames=1, latest_frames=1)
+        found = _propagate(
+            extractor, frames, [LabelObject(1, "square", (255, 0, 0))], [Anchor(0, (Label(1, mask),))], preset
+        )
+        last = _mask(96, 480, slice(24, 72), slice(8 + 14 * 23, 8 + 14 * 23 + 48))
+        assert _iou(found[-1].objects[0].mask, last) > 0.7
+
+    def test_what_was_gone_is_found_again_somewhere_else(self, extractor: FeatureExtractor) -> None:
+        frames, mask = self._frames([24, 26, 28, None, None, None, None, None, None, 320, 322, 324])
+        objects, anchors = [LabelObject(1, "square", (255, 0, 0))], [Anchor(0, (Label(1, mask),))]
+        found = _propagate(extractor, frames, objects, anchors, FOLLOWING)
+        assert found[6].objects[0].mask.sum() < 0.2 * mask.sum()
+        again = _mask(96, 480, slice(24, 72), slice(324, 372))
+        assert _iou(found[-1].objects[0].mask, again) > 0.5
+        # The still windows of `plain` never look there.
+        lost = _propagate(extractor, frames, objects, anchors, replace(PLAIN, radius=3))
+        assert _iou(lost[-1].objects[0].mask, again) < 0.1
+
+    def test_memory_keeps_the_latest_frames_and_older_ones_at_a_distance(
+        self, extractor: FeatureExtractor, frames_of: FramesOf
+    ) -> None:
+        clip = render_clip(width=64, height=48, frame_count=14)
+        channels = ChannelSet(clip.objects, [clip.anchor(1)], Grid.fit(64, 48, 480))
+        propagator = Propagator(extractor, channels, FOLLOWING)
+        for frame in frames_of(clip):
+            propagator.step(frame)
+        # Two without a gap, two that are three steps apart, and the anchor.
+        assert propagator.state()["frames"].tolist() == [1, 6, 9, 12, 13]
+
+
 class TestDeterminism:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     def test_the_number_of_threads_does_not_matter(
@@ -521,8 +573,9 @@ class TestDeterminism:
             found.append(torch.stack([maps.values for maps in soft]))
         assert torch.equal(found[0], found[1])
 
+    @pytest.mark.parametrize("preset", [PLAIN, FOLLOWING], ids=["plain", "following"])
     def test_a_state_goes_on_exactly_from_every_frame(
-        self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf
+        self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf, preset: Preset
     ) -> None:
         void = _mask(48, 64, slice(0, 16), slice(0, 24))
         anchors = [
@@ -533,7 +586,7 @@ class TestDeterminism:
         ]
         frames = frames_of(clip)
         channels = ChannelSet(clip.objects, anchors, Grid.fit(64, 48, 480))
-        whole = Propagator(extractor, channels, PLAIN)
+        whole = Propagator(extractor, channels, preset)
         expected, states = [], []
         for frame in frames:
             expected.append(whole.step(frame))
@@ -545,10 +598,11 @@ class TestDeterminism:
                 read.append(index)
                 return frames[index]
 
-            resumed = Propagator(extractor, channels, PLAIN)
+            resumed = Propagator(extractor, channels, preset)
             resumed.restore(state, again)
             assert read == state["frames"].tolist()
-            assert all(np.array_equal(state[name], value) for name, value in resumed.state().items())
+            for name, value in resumed.state().items():
+                np.testing.assert_array_equal(state[name], value)
             for frame in frames[at + 1 : at + 4]:
                 found = resumed.step(frame)
                 assert torch.equal(found.values, expected[frame.index].values)

@@ -119,9 +119,10 @@ class _Run:
         if len(self.frames) < 3:
             raise InputError("A video of three frames is the least that can be measured.")
         objects, anchors = build_labels(self.spec)
-        grid = Grid.fit(self.spec.video.width, self.spec.video.height, self.spec.options.working_size)
-        self.channels = ChannelSet(objects, anchors, grid)
         self.preset = find_preset(self.spec.options.preset)
+        video, working_size = self.spec.video, self.spec.options.working_size
+        grid = Grid.fit(video.width, video.height, working_size, enlarge=self.preset.enlarge)
+        self.channels = ChannelSet(objects, anchors, grid)
         # Frames in memory beside the first, when it is as full as it gets.
         self.recent = min(self.preset.recent_frames, len(self.frames) - 2)
         models = WarmModels(settings().home, case.device)
