@@ -1,7 +1,7 @@
 """Localisation at test time: where each object is, so that its pixels are matched to where it was.
 
 UVC (Li et al. 2019) localises a region by the affinity before it matches the pixels in it. Here an object's place on a
-frame is the median of the cells that carry most of it, which a few stray matches do not move; memory is then looked at
+frame is the mean of the cells that carry most of it; memory is then looked at
 through windows that moved with the object. An object that is nowhere is searched for in the whole frame by its anchor's
 cells, each of which must be found again on the way back.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 from model.channels import ChannelSet
 
 Places = NDArray[np.float32]
-"""(O, 6): an object's median row and column, then its first row, last row, first column and last column, all in cells;
+"""(O, 6): an object's mean row and column, then its first row, last row, first column and last column, all in cells;
 NaN for an object that is not on the frame."""
 
 _SEEN = 0.3
@@ -144,9 +144,9 @@ def search(query: Tensor, reference: Tensor, share: Tensor) -> Sighting | None:
 
 
 def _along(counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(O, n) cells of each object in every row to its (median, first, last) row, each (O,)."""
+    """(O, n) cells of each object in every row to its (mean, first, last) row, each (O,)."""
     sums = counts.cumsum(dim=1)
-    half = (sums * 2 < sums[:, -1:]).sum(dim=1)
+    middle = (counts * torch.arange(counts.shape[1], device=counts.device)).sum(dim=1) / sums[:, -1].clamp(min=1)
     first = (sums == 0).sum(dim=1)
     last = (sums < sums[:, -1:]).sum(dim=1)
-    return half, first, last
+    return middle, first, last

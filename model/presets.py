@@ -66,7 +66,8 @@ PRESETS: dict[str, Preset] = {
     for preset in (
         Preset(name="plain"),
         _FOLLOWING,
-        replace(_FOLLOWING, name="accurate", radius=12),
+        replace(_FOLLOWING, name="accurate", recent_frames=14, radius=12),
+        replace(_FOLLOWING, name="fast", working_size=352, recent_frames=6, latest_frames=3, radius=6),
     )
 }
 

@@ -1,6 +1,6 @@
 """Evaluates settings that no preset has: what each of a preset's parts is worth.
 
-    python tools/trial_preset.py BASE[,FIELD=VALUE ...] {davis,jhmdb,vip,boxes} --root DIR [OPTIONS of `labelprop evaluate`]
+    python tools/trial_preset.py BASE[,FIELD=VALUE ...] {davis,jhmdb,vip,boxes} --root DIR [OPTIONS of `evaluate`]
     python tools/trial_preset.py accurate,radius=8,anchor_favour=0 davis --root DAVIS
 
 Fields are those of `model.presets.Preset`. The trial's name is what was asked for.
