@@ -22,6 +22,8 @@ class Preset:
         radius: Euclidean radius of the local window, in cells of the feature grid.
         top_k: how many matches over all memory frames together share the weight of one cell.
         temperature: the softmax's divisor for cosine similarities.
+        pixels: whether a step looks at the frame's image and not at its features alone; only where it does not are
+            frames left undecoded whose features are kept.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Preset:
     radius: int = 12
     top_k: int = 10
     temperature: float = 0.07
+    pixels: bool = False
 
 
 PRESETS: dict[str, Preset] = {"plain": Preset(name="plain")}

@@ -18,6 +18,7 @@ def test_plain_is_frozen_value_by_value() -> None:
         "radius": 12,
         "top_k": 10,
         "temperature": 0.07,
+        "pixels": False,
     }
 
 
