@@ -45,6 +45,10 @@ class Settings(BaseSettings):
         chunk_frames: how many frame positions one file of results, and so one checkpoint, covers (pinned per job).
         device: `auto`, `cpu`, `cuda` or `cuda:N`: where the model runs.
         threads: how many threads the model uses on the CPU; 0 shares the cores between encoding and matching.
+        kept_features_bytes: how much disk the features of frames may take that are kept for further runs over the same
+            video, in bytes; 0 keeps none.
+        kept_features_dir: where those lie; None puts them into `features` in `home`. Where several machines share a
+            home, a disk of each machine's own is better.
         label_studio_url: where Label Studio is reached from here, to fetch the media of its tasks.
         label_studio_token: an access token of it, of either kind; it is sent to that address and to no other.
         label_studio_user: name for HTTP Basic authentication of the backend for Label Studio; None asks for none.
@@ -78,6 +82,8 @@ class Settings(BaseSettings):
     chunk_frames: int = Field(default=16, ge=1)
     device: str = "auto"
     threads: int = Field(default=0, ge=0)
+    kept_features_bytes: int = Field(default=4 << 30, ge=0)
+    kept_features_dir: Annotated[Path, AfterValidator(_absolute)] | None = None
 
     label_studio_url: str | None = None
     label_studio_token: str | None = Field(default=None, repr=False)
@@ -91,6 +97,11 @@ class Settings(BaseSettings):
     def store_dir(self) -> Path:
         """Where the local store keeps videos, results and exports."""
         return self.home / "store"
+
+    @property
+    def features_dir(self) -> Path:
+        """Where the features of frames are kept: a cache, of which any part may be deleted at any time."""
+        return self.kept_features_dir or self.home / "features"
 
     @property
     def limits(self) -> Limits:

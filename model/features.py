@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import platform
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,9 @@ from model.geometry import Grid
 from model.training.augment import lightness
 from model.winograd import available as winograd_available
 from model.winograd import use_winograd
+
+# Raised with every change of what features come out for a picture: those kept on disk are of one number only.
+ENCODING = 1
 
 
 class FeatureExtractor:
@@ -51,7 +57,10 @@ class FeatureExtractor:
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray, grid: Grid) -> Tensor:
-        """(H, W, 3) uint8 RGB to (rows, columns, 256) features of length 1, in this extractor's dtype."""
+        """(H, W, 3) uint8 RGB to (rows, columns, 256) features of length 1 but for their rounding to `half`.
+
+        They are in this extractor's dtype, and contiguous.
+        """
         pixels = torch.from_numpy(image).to(self.device)
         if self.checkpoint.lightness:
             x = (lightness(grid.image(pixels) / 255) * 255).to(self.dtype)
@@ -59,7 +68,30 @@ class FeatureExtractor:
             x = grid.image(pixels, self.dtype)
         x = x.contiguous(memory_format=self._format)
         x = self._encoder(x)
-        return F.normalize(x[0].permute(1, 2, 0).float(), dim=-1).to(self.dtype)
+        return F.normalize(x[0].permute(1, 2, 0).float(), dim=-1).to(self.half).to(self.dtype).contiguous()
+
+    @property
+    def half(self) -> torch.dtype:
+        """The half precision whose numbers the features are, whatever dtype they are held in.
+
+        Where they are float32 they are rounded to float16 all the same. So features that were kept on disk in two bytes
+        a number are the very ones that would be computed, and results do not tell whether they were.
+        """
+        return torch.bfloat16 if self.dtype == torch.bfloat16 else torch.float16
+
+    @property
+    def build(self) -> dict[str, str]:
+        """What decides the features' bits beside the weights, the picture and the grid.
+
+        Whoever changes how a picture becomes features raises `ENCODING` or adds to this. Features depend on nothing
+        else: neither on the number of threads nor on which frames are encoded together.
+        """
+        return {
+            "encoding": str(ENCODING),
+            "dtype": str(self.dtype),
+            "device": _machine(self.device.type, self.device.index),
+            "torch": torch.__version__,
+        }
 
 
 def centred(features: Tensor) -> Tensor:
@@ -108,6 +140,16 @@ def native_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     return torch.bfloat16 if _processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"} else torch.float32
+
+
+@lru_cache(maxsize=8)
+def _machine(kind: str, index: int | None) -> str:
+    """The processor, which always has a part in it, and the GPU: kernels are chosen by what they are."""
+    flags = hashlib.sha256(" ".join(sorted(_processor_flags())).encode()).hexdigest()[:16]
+    parts = [kind, platform.machine(), torch.backends.cpu.get_cpu_capability(), flags]
+    if kind == "cuda":
+        parts += [torch.cuda.get_device_name(index), str(torch.version.cuda), str(torch.backends.cudnn.version())]
+    return ", ".join(parts)
 
 
 def _processor_flags() -> set[str]:

@@ -7,8 +7,9 @@ with every small operation split over all cores. The result does not depend on i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,11 +18,17 @@ from model.cores import available_cores
 from model.errors import InputError
 from model.features import FeatureExtractor
 from model.geometry import Grid
+from model.kept.features import KeptFrame, Passage
 from model.video import Frame
 
 
 def encode_ahead(
-    extractor: FeatureExtractor, grid: Grid, frames: Iterable[Frame], *, workers: int | None = None
+    extractor: FeatureExtractor,
+    grid: Grid,
+    frames: Iterable[Frame],
+    *,
+    workers: int | None = None,
+    kept: Passage | None = None,
 ) -> Generator[tuple[Frame, Tensor]]:
     """Yields (frame, features) in order, encoding up to twice `workers` frames ahead.
 
@@ -30,35 +37,72 @@ def encode_ahead(
 
     Args:
         workers: threads that encode; None takes one per two cores, at least two. 0 encodes in the caller's thread.
+        kept: features of earlier runs: those of a frame that are there are loaded instead of computed, in the same
+            threads, and the frame's image is not looked at; all others are added to it. Where `frames` leaves frames
+            undecoded (`read_forward(..., later=kept.holds)`), they stay so.
 
     Raises:
         InputError: where reading `frames` raises one, after all frames before it have been yielded.
     """
     if workers is None:
         workers = 0 if extractor.device.type != "cpu" or available_cores() < 2 else max(2, available_cores() // 2)
+    source = _Source(extractor, grid, kept)
     if workers == 0:
         for frame in frames:
-            yield frame, extractor(frame.image, grid)
+            found = source.find(frame)
+            yield frame, source.finish(frame, found, source.work(frame, found)())
         return
     threads = max(1, torch.get_num_threads() // workers)
     ahead = 2 * workers  # so that an encoder does not wait while one frame takes longer to match
     with ThreadPoolExecutor(workers, "encode", torch.set_num_threads, (threads,)) as pool:
-        waiting: deque[tuple[Frame, Future[Tensor]]] = deque()
+        waiting: deque[tuple[Frame, KeptFrame | None, Future[Tensor | None]]] = deque()
         unreadable: InputError | None = None
         try:
-            try:
-                for frame in frames:
-                    waiting.append((frame, pool.submit(extractor, frame.image, grid)))
-                    if len(waiting) > ahead:
-                        ready, features = waiting.popleft()
-                        yield ready, features.result()
-            except InputError as error:
-                unreadable = error  # the frames before it were read in good order and come first
+            for read in _until_unreadable(frames):
+                if isinstance(read, InputError):
+                    unreadable = read  # the frames before it were read in good order and come first
+                    break
+                found = source.find(read)
+                waiting.append((read, found, pool.submit(source.work(read, found))))
+                if len(waiting) > ahead:
+                    frame, found, future = waiting.popleft()
+                    yield frame, source.finish(frame, found, future.result())
             while waiting:
-                ready, features = waiting.popleft()
-                yield ready, features.result()
+                frame, found, future = waiting.popleft()
+                yield frame, source.finish(frame, found, future.result())
             if unreadable is not None:
                 raise unreadable
         finally:
-            for _, future in waiting:
+            for _, _, future in waiting:
                 future.cancel()
+
+
+class _Source:
+    """Where a frame's features come from: what was kept, or the encoder."""
+
+    def __init__(self, extractor: FeatureExtractor, grid: Grid, kept: Passage | None) -> None:
+        self._extractor, self._grid, self._kept = extractor, grid, kept
+
+    def find(self, frame: Frame) -> KeptFrame | None:
+        return None if self._kept is None else self._kept.find(frame.index)
+
+    def work(self, frame: Frame, found: KeptFrame | None) -> Callable[[], Tensor | None]:
+        """What there is to do for the frame, in any thread."""
+        return partial(self._extractor, frame.image, self._grid) if found is None else found.load
+
+    def finish(self, frame: Frame, found: KeptFrame | None, features: Tensor | None) -> Tensor:
+        """The features, from what the work gave; new ones are kept. In the thread that reads the frames."""
+        if found is not None and features is not None:
+            return features
+        if features is None:
+            features = self._extractor(frame.image, self._grid)  # what was found is damaged
+        if self._kept is not None:
+            self._kept.keep(frame.index, features)
+        return features
+
+
+def _until_unreadable(frames: Iterable[Frame]) -> Iterator[Frame | InputError]:
+    try:
+        yield from frames
+    except InputError as error:
+        yield error

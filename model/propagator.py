@@ -167,12 +167,18 @@ class Propagator:
             "last": self._last.copy(),
         }
 
-    def restore(self, state: Mapping[str, np.ndarray], read: Callable[[int], Frame]) -> None:
+    def restore(
+        self,
+        state: Mapping[str, np.ndarray],
+        read: Callable[[int], Frame],
+        load: Callable[[int], Tensor | None] = lambda index: None,
+    ) -> None:
         """Continues from `state`, exactly as if never interrupted.
 
         Args:
             state: what `state()` gave after some frame.
             read: gives the frame of an index; called for the frames in memory only.
+            load: gives the features of an index where they were kept.
         """
         for position, slot in enumerate(state["slots"].tolist()):
             cells = torch.from_numpy(state["known_cells"][position])
@@ -183,9 +189,11 @@ class Propagator:
                 int(state["steps"][position]),
                 None if bool(cells.all()) else cells,
             )
-            features = self._seen(self._extractor(read(remembered.frame).image, self._grid))
+            features = load(remembered.frame)
+            if features is None:
+                features = self._extractor(read(remembered.frame).image, self._grid)
             values = torch.from_numpy(state["labels"][position]).to(self._labels.device).float() / 255
-            self._put(slot, remembered, features, values)
+            self._put(slot, remembered, self._seen(features), values)
         self._steps, self._last = int(state["steps"][-1]), state["last"].copy()
 
     def _seen(self, features: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.jobspec import JobSpec
+from app.records.videos import VideoRecord
 from model.errors import MediaError
 from model.video import FrameTable, VideoInfo, open_video
 from worker.attempt import Attempt
@@ -25,6 +26,7 @@ def run_pinned(at: Resources, running: Attempt) -> None:
         Stop: somebody asked for it.
     """
     # Torch comes in here, in the child, at the first job; the model stays warm for the next.
+    from model.kept import KeptFeatures
     from worker.run import Progress, run_job
 
     def on_frame(progress: Progress) -> None:
@@ -34,9 +36,16 @@ def run_pinned(at: Resources, running: Attempt) -> None:
     spec = JobSpec.model_validate_json(at.store.read(running.files.spec))
     models = _models(options.home, options.device, options.threads)
     extractor = models.get(spec.options.model, spec.options.model_sha256)
-    info = _keep_facts(at, running)
+    video, info = _keep_facts(at, running)
     table = FrameTable.load(at.store.local_path(running.files.table))
     media = at.store.local_path(running.video.media)
+    kept = KeptFeatures(
+        options.features_dir,
+        options.kept_features_bytes,
+        video_sha256=video.sha256,
+        table=table,
+        model_sha256=spec.options.model_sha256,
+    )
     with open_video(media, table=table, limits=options.limits, fps=info.fps) as source:
         run_job(
             spec,
@@ -46,11 +55,12 @@ def run_pinned(at: Resources, running: Attempt) -> None:
             extractor,
             on_frame=on_frame,
             on_checkpoint=running.checkpointed,
+            kept=kept if options.kept_features_bytes else None,
         )
 
 
-def _keep_facts(at: Resources, running: Attempt) -> VideoInfo:
-    """The video's facts; they are copied beside the results, which then need the video no more."""
+def _keep_facts(at: Resources, running: Attempt) -> tuple[VideoRecord, VideoInfo]:
+    """The video's record and facts; they are copied beside the results, which then need the video no more."""
     files, video = running.files, running.video
     record = at.videos.get(running.job.owner, running.job.video_id)
     if record is None or not at.store.exists(video.media):
@@ -59,7 +69,7 @@ def _keep_facts(at: Resources, running: Attempt) -> VideoInfo:
     if not at.store.exists(files.table):
         at.store.write_atomic(files.table, at.store.read(video.table))
     at.store.write_atomic(files.video_info, json.dumps(info.to_json()).encode())
-    return info
+    return record, info
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
@@ -29,12 +29,13 @@ from model.decoding import decode
 from model.errors import InputError
 from model.features import FeatureExtractor
 from model.geometry import Grid
+from model.kept import KeptFeatures, Passage
 from model.labels import FrameResult
 from model.lookahead import encode_ahead
 from model.plan import Meeting, Plan
 from model.presets import find_preset
 from model.propagator import Propagator, SoftMaps
-from model.video import Frame, VideoSource, read_backward
+from model.video import Frame, VideoSource, read_backward, read_forward
 from worker.interrupted import Interrupted
 
 CHECKPOINT_VERSION = 1
@@ -64,6 +65,7 @@ def run_job(
     *,
     on_frame: Callable[[Progress], None],
     on_checkpoint: Callable[[], None] = lambda: None,
+    kept: KeptFeatures | None = None,
 ) -> None:
     """Propagates a job's labels and stores its results; continues from the checkpoint where there is one.
 
@@ -76,11 +78,12 @@ def run_job(
         on_frame: called after every frame, and after every chunk of frames that no pass reaches; it may raise
             `Interrupted`, which ends the run and leaves the checkpoint.
         on_checkpoint: called after every checkpoint.
+        kept: features of earlier runs over the same video with the same model. They save time and change no result.
 
     Raises:
         InputError: a frame that does not decode, named; results before it are stored.
     """
-    _Run(spec, source, results, files, extractor, on_frame, on_checkpoint).go()
+    _Run(spec, source, results, files, extractor, on_frame, on_checkpoint, kept).go()
 
 
 class _Run:
@@ -93,7 +96,9 @@ class _Run:
         extractor: FeatureExtractor,
         on_frame: Callable[[Progress], None],
         on_checkpoint: Callable[[], None],
+        kept: KeptFeatures | None,
     ) -> None:
+        self.kept = kept
         self.source, self.results, self.files, self.extractor = source, results, files, extractor
         self.on_frame, self.on_checkpoint = on_frame, on_checkpoint
         self.preset = find_preset(spec.options.preset)
@@ -148,25 +153,33 @@ class _Run:
         if not chunks:
             return
         propagator = Propagator(self.extractor, self.channels, self.preset)
-        if state is not None:
-            propagator.restore(state, self.source.frame)
         edge = _within(positions, chunks[0], self.results.chunk_frames)
         left = range(positions.start, edge.stop) if direction == "b" else range(edge.start, positions.stop)
-        with closing(self._features(direction, left)) as features:
+        with self._passage(left) as kept, closing(self._features(direction, left, kept)) as features:
+            if state is not None:
+                propagator.restore(state, self.source.frame, kept.load if kept else lambda index: None)
             for current, following in pairwise([*chunks, None]):
                 assert current is not None
                 count = len(_within(positions, current, self.results.chunk_frames))
                 self._chunk(direction, current, propagator, islice(features, count))
                 self._save(direction, following, propagator)
 
-    def _features(self, direction: Direction, positions: range) -> Generator[tuple[Frame, Tensor]]:
+    def _passage(self, positions: range) -> AbstractContextManager[Passage | None]:
+        if self.kept is None:
+            return nullcontext()
+        return self.kept.passage(self.extractor, self.channels.grid, self.frames[positions.start : positions.stop])
+
+    def _features(
+        self, direction: Direction, positions: range, kept: Passage | None
+    ) -> Generator[tuple[Frame, Tensor]]:
         covered = self.frames[positions.start : positions.stop]
+        where = (self.source, covered[0], covered[-1] + 1, covered.step)
+        later = None if kept is None or self.preset.pixels else kept.holds
         if direction == "b":
-            chunk = self.results.chunk_frames
-            frames = read_backward(self.source, covered[0], covered[-1] + 1, covered.step, chunk=chunk)
+            frames = read_backward(*where, chunk=self.results.chunk_frames, later=later)
         else:
-            frames = self.source.frames(covered[0], covered[-1] + 1, covered.step)
-        return encode_ahead(self.extractor, self.channels.grid, frames)
+            frames = read_forward(*where, later=later)
+        return encode_ahead(self.extractor, self.channels.grid, frames, kept=kept)
 
     def _chunk(
         self, direction: Direction, chunk: int, propagator: Propagator, frames: Iterator[tuple[Frame, Tensor]]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from model.video.backward import read_backward
 from model.video.encode import encode_video
+from model.video.forward import read_forward
 from model.video.limits import Limits
 from model.video.reader import VideoSource, open_video, probe
 from model.video.table import FrameTable
@@ -22,4 +23,5 @@ __all__ = [
     "open_video",
     "probe",
     "read_backward",
+    "read_forward",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from model.errors import MediaError
+from model.video.forward import read_only
 from model.video.reader import VideoSource
 from model.video.types import Frame
 
@@ -14,7 +15,13 @@ _MAX_RUN_BYTES = 128 * 1024**2
 
 
 def read_backward(
-    source: VideoSource, start: int, end: int | None = None, stride: int = 1, *, chunk: int = 16
+    source: VideoSource,
+    start: int,
+    end: int | None = None,
+    stride: int = 1,
+    *,
+    chunk: int = 16,
+    later: Callable[[int], bool] | None = None,
 ) -> Iterator[Frame]:
     """The frames of `range(start, end, stride)` in descending order, under their true indices.
 
@@ -25,6 +32,7 @@ def read_backward(
         source: an open video.
         start, end, stride: as in `VideoSource.frames`.
         chunk: positions in the shortest run.
+        later: as in `read_forward`.
 
     Raises:
         ValueError: the range does not lie within the video, or `chunk` or `stride` is not positive.
@@ -36,26 +44,27 @@ def read_backward(
         raise ValueError(
             f"range({start}, {end}, {stride}) in chunks of {chunk} does not fit the {count} frames of the video"
         )
-    return _runs(source, range(start, end, stride), _run_length(source, chunk))
+    return _runs(source, range(start, end, stride), _run_length(source, chunk), later)
 
 
-def _runs(source: VideoSource, indices: range, length: int) -> Iterator[Frame]:
+def _runs(source: VideoSource, indices: range, length: int, later: Callable[[int], bool] | None) -> Iterator[Frame]:
     last = (len(indices) - 1) // length
     for run in range(last, -1, -1):
         part = indices[run * length : (run + 1) * length]
+        needed = [index for index in part if later is None or not later(index)]
         try:
-            frames = list(source.frames(part.start, part[-1] + 1, part.step))
+            frames = list(read_only(source, needed, indices))
         except MediaError:
-            yield from _one_by_one(source, part)
+            yield from _one_by_one(source, part, set(needed))
             return
-        while frames:
-            yield frames.pop()
+        for index in reversed(part):
+            yield frames.pop() if frames and frames[-1].index == index else source.later(index)
 
 
-def _one_by_one(source: VideoSource, part: range) -> Iterator[Frame]:
+def _one_by_one(source: VideoSource, part: range, needed: set[int]) -> Iterator[Frame]:
     """What can be read of a damaged run: slow, but of frames that do not decode it meets the highest alone."""
     for index in reversed(part):
-        yield source.frame(index)
+        yield source.frame(index) if index in needed else source.later(index)
 
 
 def _run_length(source: VideoSource, chunk: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import struct
@@ -173,6 +174,19 @@ class Images:
         except _FAULTS as error:
             raise self._damaged(index, error) from error
         return orientation.apply(pixels)
+
+    def content_sha256(self) -> str:
+        """A digest of all images' bytes in their order; their names and what else lies beside them do not count.
+
+        Raises:
+            MediaError: `damaged-video` or `bad-archive`, where an image is gone.
+        """
+        digest = hashlib.sha256()
+        for path in self._paths:
+            data = self._pool.read(path)
+            digest.update(len(data).to_bytes(8, "little"))
+            digest.update(data)
+        return digest.hexdigest()
 
     def close(self) -> None:
         """Close the archive, if it is one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -54,6 +55,20 @@ class VideoSource(ABC):
         Raises:
             IndexError: there is no such frame.
             MediaError: `frame-unreadable`, naming the index.
+        """
+
+    def later(self, index: int) -> Frame:
+        """One frame that is decoded only if its image is asked for. Raises IndexError: there is no such frame."""
+        if not 0 <= index < self.table.frame_count:
+            raise IndexError(f"frame {index} of {self.table.frame_count}")
+        return Frame(index, self.table.time_ms(index), lambda: self.frame(index).image)
+
+    @abstractmethod
+    def content_sha256(self) -> str:
+        """A digest of what the pixels are decoded from: all bytes of the file, or of a folder's images in their order.
+
+        Raises:
+            OSError, MediaError: it cannot be read any more.
         """
 
     @abstractmethod
@@ -145,6 +160,10 @@ class _FileSource(VideoSource):
         with closing(self._frames(range(index, index + 1))) as frames:
             return next(frames)
 
+    def content_sha256(self) -> str:
+        with self._path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
     def close(self) -> None:
         self._closed = True
         while self._idle:
@@ -204,6 +223,9 @@ class _ImageSource(VideoSource):
         except MediaError as error:
             raise MediaError(f"Frame {index} cannot be read. {error.detail}", slug="frame-unreadable") from error
         return Frame(index, self.table.time_ms(index), image)
+
+    def content_sha256(self) -> str:
+        return self._images.content_sha256()
 
     def close(self) -> None:
         self._images.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
@@ -10,19 +11,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One decoded frame, as shown.
+    """One frame, as shown.
 
-    Attributes:
+    Args:
         index: 0-based index in the video, whatever range or stride is being read.
         time_ms: presentation time in milliseconds after frame 0.
-        image: uint8 RGB, shape (height, width, 3), C-contiguous, rotation metadata applied.
+        image: its pixels, or what decodes them when they are first asked for.
+
+    Attributes:
+        index, time_ms: as given.
     """
 
-    index: int
-    time_ms: int
-    image: NDArray[np.uint8]
+    __slots__ = ("_image", "_read", "index", "time_ms")
+
+    def __init__(self, index: int, time_ms: int, image: NDArray[np.uint8] | Callable[[], NDArray[np.uint8]]) -> None:
+        self.index, self.time_ms = index, time_ms
+        self._image: NDArray[np.uint8] | None = None if callable(image) else image
+        self._read: Callable[[], NDArray[np.uint8]] | None = image if callable(image) else None
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """uint8 RGB, shape (height, width, 3), C-contiguous, rotation metadata applied.
+
+        Of a frame that is not decoded yet, this decodes it: at the cost of a jump in the video, and not by two threads.
+
+        Raises:
+            MediaError: `frame-unreadable`, naming the index; only where the frame is not decoded yet.
+        """
+        if self._image is None:
+            assert self._read is not None
+            self._image, self._read = self._read(), None
+        return self._image
+
+    @property
+    def decoded(self) -> bool:
+        """Whether `image` is at hand."""
+        return self._image is not None
 
 
 @dataclass(frozen=True)

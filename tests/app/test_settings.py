@@ -22,6 +22,7 @@ def test_defaults_need_no_environment() -> None:
     assert settings.home == Path("~/.labelprop").expanduser()
     assert settings.redis_url is None
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.features_dir == settings.home / "features"
 
 
 def test_reads_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

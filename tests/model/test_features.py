@@ -40,12 +40,32 @@ def test_features_equal_the_plain_way(
     expected = _by_hand(checkpoint, image)
     assert found.shape == expected.shape
     assert found.dtype == torch.float32
-    assert torch.allclose(found, expected, atol=2e-5)
+    assert torch.allclose(found, expected, atol=2e-5, rtol=2**-11)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_features_are_numbers_of_half_precision_in_whatever_they_are_held(
+    checkpoint: Checkpoint, clip: RenderedClip, dtype: torch.dtype
+) -> None:
+    # So that two bytes a number hold them exactly, and results do not depend on whether they were kept.
+    extractor = FeatureExtractor(checkpoint, device="cpu", dtype=dtype)
+    found = extractor(clip.frame(0), Grid.fit(64, 48, 480))
+    assert found.dtype == dtype
+    assert found.element_size() >= extractor.half.itemsize == 2
+    assert torch.equal(found.to(extractor.half).to(dtype), found)
+    assert found.is_contiguous()
+
+
+def test_the_build_says_what_decides_the_bits(checkpoint: Checkpoint) -> None:
+    whole, half = (FeatureExtractor(checkpoint, device="cpu", dtype=d).build for d in (torch.float32, torch.bfloat16))
+    assert {name for name in whole if whole[name] != half[name]} == {"dtype"}
+    assert whole["device"].startswith("cpu, ")
+    assert whole["torch"] == torch.__version__
 
 
 def test_features_have_length_one(extractor: FeatureExtractor, clip: RenderedClip) -> None:
     found = extractor(clip.frame(0), Grid.fit(64, 48, 480))
-    assert torch.allclose(found.norm(dim=-1), torch.ones(6, 8), atol=1e-5)
+    assert torch.allclose(found.norm(dim=-1), torch.ones(6, 8), atol=2**-11)
 
 
 def test_a_blank_frame_has_features_without_nan(extractor: FeatureExtractor) -> None:

@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from model.errors import MediaError
 from model.features import FeatureExtractor
 from model.geometry import Grid
+from model.kept import KeptFeatures
 from model.lookahead import encode_ahead
 from model.rendered import RenderedClip
-from model.video import Frame
+from model.video import Frame, FrameTable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 GRID = Grid.fit(64, 48, 480)
@@ -82,3 +86,93 @@ def test_closing_early_ends_the_threads(
 
 def test_no_frames_no_features(extractor: FeatureExtractor) -> None:
     assert list(encode_ahead(extractor, GRID, [], workers=2)) == []
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> KeptFeatures:
+    table = FrameTable(np.arange(12, dtype=np.int64), np.ones(12, np.bool_), Fraction(1, 25))
+    return KeptFeatures(tmp_path / "features", 1 << 24, video_sha256="1", table=table, model_sha256="2")
+
+
+class _NotToBeUsed(FeatureExtractor):
+    """An extractor of which nothing should be asked."""
+
+    def __call__(self, image: np.ndarray, grid: Grid) -> torch.Tensor:
+        raise AssertionError("these features were kept")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_second_time_nothing_is_decoded_or_encoded(
+    extractor: FeatureExtractor,
+    clip: RenderedClip,
+    frames_of: FramesOf,
+    kept: KeptFeatures,
+    workers: int,
+    dtype: torch.dtype,
+) -> None:
+    encoder, never = (
+        kind(extractor.checkpoint, device="cpu", dtype=dtype) for kind in (FeatureExtractor, _NotToBeUsed)
+    )
+    with kept.passage(encoder, GRID, range(12)) as passage:
+        first = list(encode_ahead(encoder, GRID, frames_of(clip), workers=workers, kept=passage))
+    undecoded = [Frame(i, 40 * i, pytest.fail) for i in range(12)]
+    with kept.passage(never, GRID, range(12)) as passage:
+        second = list(encode_ahead(never, GRID, undecoded, workers=workers, kept=passage))
+    assert [frame for frame, _ in second] == undecoded
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_missing_or_damaged_is_computed_and_kept(
+    extractor: FeatureExtractor,
+    clip: RenderedClip,
+    frames_of: FramesOf,
+    kept: KeptFeatures,
+    workers: int,
+    tmp_path: Path,
+) -> None:
+    expected = [extractor(frame.image, GRID) for frame in frames_of(clip)]
+    with kept.passage(extractor, GRID, range(12)) as passage:
+        list(encode_ahead(extractor, GRID, frames_of(clip)[2:8], workers=workers, kept=passage))
+    (path,) = tmp_path.glob("features/*/*.features")
+    with path.open("r+b") as file:
+        file.seek(-100, 2)  # in the last frame
+        file.write(b"\xaa\xbb\xcc")
+    for _ in range(2):
+        with kept.passage(extractor, GRID, range(12)) as passage:
+            found = list(encode_ahead(extractor, GRID, frames_of(clip), workers=workers, kept=passage))
+            assert all(torch.equal(features, one) for (_, features), one in zip(found, expected, strict=True))
+    with kept.passage(extractor, GRID, range(12)) as passage:
+        for index in range(12):
+            features = passage.load(index)
+            assert features is not None
+            assert torch.equal(features, expected[index])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_frame_whose_damage_shows_late_is_named_after_those_before_it(
+    extractor: FeatureExtractor,
+    clip: RenderedClip,
+    frames_of: FramesOf,
+    kept: KeptFeatures,
+    workers: int,
+    tmp_path: Path,
+) -> None:
+    with kept.passage(extractor, GRID, range(12)) as passage:
+        list(encode_ahead(extractor, GRID, frames_of(clip), workers=0, kept=passage))
+    (path,) = tmp_path.glob("features/*/*.features")
+    data = bytearray(path.read_bytes())
+    data[8192 + 3 * (len(data) - 8192) // 12 + 5] ^= 1
+    path.write_bytes(data)
+
+    def unreadable() -> np.ndarray:
+        raise MediaError("Frame 3 cannot be decoded.", slug="frame-unreadable")
+
+    with kept.passage(extractor, GRID, range(12)) as passage:
+        ahead = encode_ahead(
+            extractor, GRID, [Frame(i, 0, unreadable) for i in range(12)], workers=workers, kept=passage
+        )
+        assert [next(ahead)[0].index for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(MediaError, match="Frame 3"):
+            next(ahead)

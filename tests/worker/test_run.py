@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,13 @@ from app.storage import LocalStore
 from model.errors import InputError
 from model.features import FeatureExtractor
 from model.geometry import Grid
+from model.kept import KeptFeatures
 from model.labels import FrameResult, rle
+from model.presets import find_preset
+from model.propagator import Propagator
 from model.rendered import RenderedClip, render_clip, write_clip
 from model.video import FrameTable, open_video, probe
+from model.video.media import Media
 from worker.interrupted import Interrupted
 from worker.run import Progress, run_job
 
@@ -60,8 +66,14 @@ class Job:
         self.progress: list[Progress] = []
         self.checkpoints = 0
 
-    def run(self, on_frame: Callable[[int], None] = lambda _: None, store: LocalStore | None = None) -> None:
-        """One attempt; `on_frame` is told the number of this attempt's frame, from 1."""
+    def run(
+        self,
+        on_frame: Callable[[int], None] = lambda _: None,
+        store: LocalStore | None = None,
+        features: Path | None = None,
+        max_bytes: int = 1 << 26,
+    ) -> None:
+        """One attempt; `on_frame` is told the number of this attempt's frame, from 1. `features` keeps those."""
         counter = itertools.count(1)
 
         def told(progress: Progress) -> None:
@@ -73,8 +85,13 @@ class Job:
 
         files = JobFiles(store or LocalStore(self.root), "local", "j_test")
         with open_video(self.video, table=self.table) as source:
+            of = None
+            if features is not None:
+                video, model = source.content_sha256(), self.spec.options.model_sha256
+                of = KeptFeatures(features, max_bytes, video_sha256=video, table=source.table, model_sha256=model)
             run_job(
-                self.spec, source, self._results(files.store), files, self.extractor, on_frame=told, on_checkpoint=kept
+                self.spec, source, self._results(files.store), files, self.extractor,
+                on_frame=told, on_checkpoint=kept, kept=of,
             )  # fmt: skip
 
     def files(self) -> dict[str, bytes]:
@@ -420,11 +437,160 @@ class TestDeterminism:
         usual.run()
         monkeypatch.setattr(
             "worker.run.encode_ahead",
-            lambda extractor, grid, frames: lookahead.encode_ahead(extractor, grid, frames, workers=workers),
+            lambda *given, **options: lookahead.encode_ahead(*given, workers=workers, **options),
         )
         other = new_job(JOBS["several"][0])
         other.run()
         assert other.files() == usual.files()
+
+
+class Watched(FeatureExtractor):
+    """Counts what it encodes."""
+
+    calls = 0
+
+    def __call__(self, image: np.ndarray, grid: Grid) -> torch.Tensor:
+        self.calls += 1
+        return super().__call__(image, grid)
+
+
+class TestKeptFeatures:
+    """Results are the same bytes whatever of the features was there."""
+
+    @pytest.fixture(autouse=True)
+    def small_files(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Four frames share a file, which is no multiple of a chunk."""
+        monkeypatch.setattr("model.kept.features.frames_per_file", lambda frame_bytes: 4)
+
+    @pytest.fixture
+    def watched(self, extractor: FeatureExtractor) -> Watched:
+        return Watched(extractor.checkpoint, device="cpu", dtype=torch.float32)
+
+    @pytest.fixture
+    def decoded(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """The frames whose pixels were converted, in order."""
+        found: list[int] = []
+        usual = Media.to_rgb
+
+        def told(media: Media, frame: Any, orientation: Any) -> np.ndarray:
+            found.append(round(float(frame.pts * media.time_base) * 25))
+            return usual(media, frame, orientation)
+
+        monkeypatch.setattr(Media, "to_rgb", told)
+        return found
+
+    @pytest.mark.parametrize("name", JOBS)
+    def test_a_second_run_decodes_and_encodes_nothing(
+        self, new_job: NewJob, undisturbed: Undisturbed, watched: Watched, decoded: list[int], tmp_path: Path, name: str
+    ) -> None:
+        first, second = (new_job(JOBS[name][0], **JOBS[name][1]) for _ in range(2))
+        first.extractor = second.extractor = watched
+        first.run(features=tmp_path)
+        # A frame that both passes go through is computed once.
+        assert watched.calls == len(set(decoded))
+        watched.calls = 0
+        decoded.clear()
+        second.run(features=tmp_path)
+        assert (watched.calls, decoded) == (0, [])
+        assert first.files() == second.files() == undisturbed(name)
+
+    def test_other_frames_of_the_same_video(
+        self, new_job: NewJob, undisturbed: Undisturbed, watched: Watched, tmp_path: Path
+    ) -> None:
+        for name in ("stride", "range", "several"):  # a few, more, all; each finds what the others left
+            job = new_job(JOBS[name][0], **JOBS[name][1])
+            job.extractor = watched
+            job.run(features=tmp_path)
+            assert job.files() == undisturbed(name)
+        assert watched.calls == FRAMES
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_in_both_precisions(
+        self, new_job: NewJob, extractor: FeatureExtractor, tmp_path: Path, dtype: torch.dtype
+    ) -> None:
+        jobs = [new_job(JOBS["several"][0]) for _ in range(3)]
+        for job, features in zip(jobs, (None, tmp_path, tmp_path), strict=True):
+            job.extractor = Watched(extractor.checkpoint, device="cpu", dtype=dtype)
+            job.run(features=features)
+        assert jobs[0].files() == jobs[1].files() == jobs[2].files()
+        assert jobs[2].extractor.calls == 0  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize("stop", [2, 7, 11, 16])
+    def test_an_interrupted_run_goes_on_with_them(
+        self, new_job: NewJob, undisturbed: Undisturbed, watched: Watched, tmp_path: Path, stop: int
+    ) -> None:
+        job = new_job(JOBS["several"][0])
+        job.extractor = watched
+
+        def stop_there(frame: int) -> None:
+            if frame == stop:
+                raise Interrupted("draining", keep=False)
+
+        with pytest.raises(Interrupted):
+            job.run(stop_there, features=tmp_path)
+        before = watched.calls
+        job.run(features=tmp_path)
+        assert job.files() == undisturbed("several")
+        # Frames that were on their way when it was stopped are encoded again, and the memory's are not.
+        assert watched.calls - before <= FRAMES - min(FRAMES, stop) + 5
+
+    @pytest.mark.parametrize("name", ["several", "backward"])
+    def test_too_little_room_and_damaged_files(
+        self, new_job: NewJob, undisturbed: Undisturbed, tmp_path: Path, name: str
+    ) -> None:
+        for room in (1, 40_000, 1 << 26):
+            job = new_job(JOBS[name][0], **JOBS[name][1])
+            job.run(features=tmp_path, max_bytes=room)
+            assert job.files() == undisturbed(name)
+            assert sum(path.stat().st_size for path in tmp_path.glob("*/*.features")) <= room
+        for number, path in enumerate(sorted(tmp_path.glob("*/*.features"))):
+            data = path.read_bytes()
+            path.write_bytes(data[: len(data) - 10] + b"0123456789" if number % 2 else data[: len(data) // 2])
+        job = new_job(JOBS[name][0], **JOBS[name][1])
+        job.run(features=tmp_path)
+        assert job.files() == undisturbed(name)
+
+    def test_a_full_disk_fails_no_job(
+        self, new_job: NewJob, undisturbed: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("model.kept.group.os.pwrite", full)
+        job = new_job(JOBS["several"][0])
+        job.run(features=tmp_path)
+        assert job.files() == undisturbed("several")
+        assert list(tmp_path.glob("*/*.features")) == []
+
+    @pytest.mark.parametrize("name", ["first", "last"])
+    def test_a_preset_that_needs_pixels_has_them(
+        self,
+        new_job: NewJob,
+        undisturbed: Undisturbed,
+        watched: Watched,
+        decoded: list[int],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        name: str,
+    ) -> None:
+        new_job(JOBS[name][0]).run(features=tmp_path)
+        decoded.clear()
+        seen: list[bool] = []
+        usual = Propagator.step
+
+        def step(propagator: Propagator, frame: Any, features: Any = None) -> Any:
+            seen.append(frame.decoded)
+            return usual(propagator, frame, features)
+
+        monkeypatch.setattr(Propagator, "step", step)
+        monkeypatch.setattr("worker.run.find_preset", lambda name: replace(find_preset(name), pixels=True))
+        job = new_job(JOBS[name][0])
+        job.extractor = watched
+        job.run(features=tmp_path)
+        assert seen == [True] * job.progress[0].steps_total
+        assert sorted(set(decoded)) == list(range(FRAMES))
+        assert watched.calls == 0
+        assert job.files() == undisturbed(name)
 
 
 class TestDamage:
@@ -490,6 +656,7 @@ from app.storage import LocalStore
 from model.catalogue import find_model
 from model.checkpoint import load_checkpoint
 from model.features import FeatureExtractor
+from model.kept import KeptFeatures
 from model.video import open_video
 from worker.run import run_job
 
@@ -511,7 +678,10 @@ for frames in (300, 3000):
             # Not the process's own record, which loading the model may have set higher than any job comes.
             resident[0] = max(resident[0], int(Path("/proc/self/statm").read_text().split()[1]))
 
-        run_job(spec, source, results, files, extractor, on_frame=sample)
+        kept = KeptFeatures(
+            Path(sys.argv[2]) / "features", 1 << 24, video_sha256="1", table=source.table, model_sha256="2"
+        )
+        run_job(spec, source, results, files, extractor, on_frame=sample, kept=kept)
         assert results.count() == frames
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(peak, resident[0] * resource.getpagesize() // 1024)

@@ -26,6 +26,7 @@ from app.settings import settings
 from app.storage import LocalStore
 from model.errors import InputError, MediaError
 from model.features import FeatureExtractor
+from model.kept import KeptFeatures
 from model.labels import FrameResult
 from model.video import Frame, VideoSource, open_video
 from worker.models import WarmModels, prepare_process
@@ -51,13 +52,14 @@ def main(argv: Sequence[str]) -> int:
         spec = _spec(asked, source, args.video.name, home)
         prepare_process(args.threads)
         extractor = WarmModels(home, args.device).get(spec.options.model, spec.options.model_sha256)
+        kept = _kept(source, spec, args.keep_features)
         args.out.mkdir(parents=True, exist_ok=True)
         # Beside the output, so that what is large stays on the disk that was chosen for it.
         with tempfile.TemporaryDirectory(prefix=".labelprop-", dir=args.out) as scratch:
             files = JobFiles(LocalStore(Path(scratch)), "local", "j_command")
             results = ResultStore(files.store, files.prefix, spec.options.frames, settings().chunk_frames)
             with _bar(len(spec.options.frames), quiet=args.quiet) as bar:
-                broken = _run(spec, source, results, files, extractor, bar)
+                broken = _run(spec, source, results, files, extractor, kept, bar)
             if broken is None or results.count():
                 _export(formats, spec, source, results, args)
     if broken is not None:
@@ -79,8 +81,27 @@ def _parser() -> argparse.ArgumentParser:
         "--device", default=settings().device, help="auto, cpu, cuda, cuda:1 ... (default: %(default)s)"
     )
     parser.add_argument("--threads", type=int, default=settings().threads, help="CPU threads; 0 chooses (default: 0)")
+    parser.add_argument(
+        "--keep-features",
+        type=_gibibytes,
+        default=settings().kept_features_bytes,
+        metavar="GIB",
+        help="disk for the features of frames, which the next run over this video need not compute; 0 keeps and uses "
+        f"none (default: {settings().kept_features_bytes / (1 << 30):g})",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
+
+
+def _gibibytes(text: str) -> int:
+    """GiB as bytes. Raises ArgumentTypeError."""
+    try:
+        count = int(float(text) * (1 << 30))
+    except (ValueError, OverflowError):
+        count = -1
+    if count < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of GiB, such as 4 or 0.5; 0 keeps none")
+    return count
 
 
 def _check_paths(video: Path, out: Path) -> None:
@@ -112,12 +133,32 @@ def _spec(asked: Asked, source: VideoSource, video_name: str, home: Path) -> Job
         raise own_words(error, job_in, merged) from None
 
 
+def _kept(source: VideoSource, spec: JobSpec, max_bytes: int) -> KeptFeatures | None:
+    """The features of earlier runs over the same content, whatever it was called."""
+    if not max_bytes:
+        return None
+    try:
+        content = source.content_sha256()
+    except (OSError, MediaError):
+        return None  # what cannot be read is for the run to name, after the frames before it
+    model = spec.options.model_sha256
+    return KeptFeatures(
+        settings().features_dir, max_bytes, video_sha256=content, table=source.table, model_sha256=model
+    )
+
+
 def _run(
-    spec: JobSpec, source: VideoSource, results: ResultStore, files: JobFiles, extractor: FeatureExtractor, bar: tqdm
+    spec: JobSpec,
+    source: VideoSource,
+    results: ResultStore,
+    files: JobFiles,
+    extractor: FeatureExtractor,
+    kept: KeptFeatures | None,
+    bar: tqdm,
 ) -> MediaError | None:
     """Runs the job; returns the error of a frame that does not decode, since what was done until then is kept."""
     try:
-        run_job(spec, source, results, files, extractor, on_frame=lambda progress: _show(bar, progress))
+        run_job(spec, source, results, files, extractor, on_frame=lambda progress: _show(bar, progress), kept=kept)
     except MediaError as error:
         return error
     return None

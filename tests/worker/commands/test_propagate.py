@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from app.cli import main
+from model.features import FeatureExtractor
 from model.labels import indexed_png, rle
 from model.rendered import render_clip, write_clip
 from model.video import encode_video
@@ -24,7 +25,7 @@ Run = Callable[..., int]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(tmp_path: Path, installed: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """`labelprop propagate`, with the results in `out`."""
     monkeypatch.chdir(tmp_path)
 
@@ -299,3 +300,41 @@ class TestFramesThatBreak:
         assert cut.name in capsys.readouterr().err
         assert not list(tmp_path.glob("out/*"))
         assert not list(tmp_path.glob("out/.*"))
+
+
+class TestKeptFeatures:
+    def test_a_second_run_finds_them_under_another_name(
+        self, run: Run, mask: Path, tmp_path: Path, installed: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_clip(CLIP, tmp_path / "clip.mp4")
+        assert run("clip.mp4", "--mask", mask, out="first") == 0
+        (path,) = (installed / "features").glob("*/*.features")
+        (tmp_path / "clip.mp4").rename(tmp_path / "renamed.mp4")
+
+        def never(*_: object) -> None:
+            raise AssertionError("these features were kept")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(FeatureExtractor, "__call__", never)
+            assert run("renamed.mp4", "--mask", mask, out="second") == 0
+        path.unlink()
+        assert run("renamed.mp4", "--mask", mask, "--keep-features", "0", out="without") == 0
+        assert list((installed / "features").glob("*/*.features")) == []
+        for name in NAMES:
+            pictures = {(tmp_path / out / f"{name}.png").read_bytes() for out in ("first", "second", "without")}
+            assert len(pictures) == 1
+
+    def test_images_are_known_by_their_content(
+        self, run: Run, folder: Path, mask: Path, tmp_path: Path, installed: Path
+    ) -> None:
+        assert run(folder, "--mask", mask) == 0
+        assert len(list((installed / "features").glob("*/*.features"))) == 1
+        Image.fromarray(CLIP.frame(0)).save(folder / "00003.jpg", quality=95)
+        assert run(folder, "--mask", mask, out="again") == 0
+        assert len(list((installed / "features").glob("*/*.features"))) == 2
+
+    @pytest.mark.parametrize("size", ["-1", "much", "nan", "inf"])
+    def test_a_size_that_is_none_is_refused(self, run: Run, folder: Path, mask: Path, size: str, capsys: Any) -> None:
+        with pytest.raises(SystemExit):
+            run(folder, "--mask", mask, f"--keep-features={size}")
+        assert "GiB" in capsys.readouterr().err
