@@ -2,8 +2,9 @@
 
 Two textured objects over a textured, slowly drifting landscape: object 1, a flower, spins, grows and crosses the
 picture; object 2, a puppet of articulated limbs with a skeleton of keypoints, dances, and the flower hides a part of it
-in the middle of the clip. Every shape is a signed distance that is evaluated at the pixels' centres: a pixel belongs to
-the object in front whose distance is negative there, and colours are blended over the one pixel around that outline.
+in the middle of the clip. A curtain may sweep over everything and hide both for a while. Every shape is a signed
+distance that is evaluated at the pixels' centres: a pixel belongs to the object in front whose distance is negative
+there, and colours are blended over the one pixel around that outline.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from model.rendered_parts import (
     Pose,
     Shape,
     covers,
+    curtain,
     ground_shadow,
     landscape,
     placed,
@@ -103,7 +105,9 @@ class RenderedClip:
             raise IndexError(f"frame {i} of a clip of {self.frame_count} frames")
 
 
-def render_clip(*, width: int = 854, height: int = 480, frame_count: int = 48, seed: int = 0) -> RenderedClip:
+def render_clip(
+    *, width: int = 854, height: int = 480, frame_count: int = 48, seed: int = 0, curtained: float = 0
+) -> RenderedClip:
     """A clip of the scene described above. The same arguments give the same pixels.
 
     Args:
@@ -112,14 +116,16 @@ def render_clip(*, width: int = 854, height: int = 480, frame_count: int = 48, s
         frame_count: how many frames. The flower takes the whole clip (40 frames at least) to cross the picture; the
             puppet and the landscape move at a speed of their own.
         seed: varies textures, colours, phases and the direction of the flower.
+        curtained: the width of a curtain, as a share of the frame's, that sweeps over the picture against the flower;
+            it begins and ends beside the frame. 0 leaves it out.
     """
-    if width < 32 or height < 32 or frame_count < 1:
-        raise ValueError("a rendered clip is at least 32 x 32 pixels and one frame")
+    if width < 32 or height < 32 or frame_count < 1 or not 0 <= curtained <= 1:
+        raise ValueError("a rendered clip is at least 32 x 32 pixels and one frame, and a curtain no wider than it")
     objects = (
         LabelObject(FLOWER, "flower", colour_of(FLOWER)),
         LabelObject(PUPPET, "puppet", colour_of(PUPPET), Skeleton(_POINTS, _EDGES)),
     )
-    scene = _Scene(width, height, frame_count, seed)
+    scene = _Scene(width, height, frame_count, seed, curtained)
     return RenderedClip(width, height, frame_count, Fraction(25), objects, scene)
 
 
@@ -133,7 +139,7 @@ def write_clip(clip: RenderedClip, path: str | Path) -> None:
 class _Scene:
     """Where everything is at each frame, and how it is painted."""
 
-    def __init__(self, width: int, height: int, frame_count: int, seed: int) -> None:
+    def __init__(self, width: int, height: int, frame_count: int, seed: int, curtained: float) -> None:
         rng = np.random.default_rng(seed)
         self.width, self.height = width, height
         self.unit = min(height / 480, width / 640)  # shapes are laid out for a frame 480 pixels high
@@ -144,6 +150,7 @@ class _Scene:
         self.puppet = puppet_shapes(rng, self.unit)
         self.phase = float(rng.uniform(0, 2 * math.pi)) if seed else 0.4
         self.flip = bool(seed % 2)
+        self.curtain = curtain(rng, round(curtained * width), height) if curtained else None
 
     def paint(self, i: int) -> NDArray[np.uint8]:
         x, y = self._drift(i)
@@ -155,6 +162,10 @@ class _Scene:
         ground_shadow(picture, hip.x, self.height * 0.905, 105 * hip.scale)
         for shape, pose in self._placed(i):
             shade(picture, shape, pose)
+        if self.curtain is not None:
+            left, right = self._hidden(i)
+            start = self._curtain_edge(i)
+            picture[:, left:right] = self.curtain[:, left - start : right - start]
         return picture
 
     def index_map(self, i: int) -> NDArray[np.uint8]:
@@ -162,18 +173,40 @@ class _Scene:
         for shape, pose in self._placed(i):
             window, distance = placed(shape, pose, index_map.shape)
             index_map[window][distance < 0] = PUPPET if isinstance(shape, Capsule) else FLOWER
+        left, right = self._hidden(i)
+        index_map[:, left:right] = 0
         return index_map
 
     def keypoints(self, i: int) -> list[Keypoint]:
         _, joints = self._dance(i)
         flower = self._flower_pose(i)
+        left, right = self._hidden(i)
         return [
-            Keypoint(name, x, y, self._on_frame(x, y) and not covers(self.flower, flower, x, y))
+            Keypoint(
+                name,
+                x,
+                y,
+                self._on_frame(x, y) and not left <= x < right and not covers(self.flower, flower, x, y),
+            )
             for name, (x, y) in ((name, joints[name]) for name in _POINTS)
         ]
 
     def _on_frame(self, x: float, y: float) -> bool:
         return 0 <= x < self.width and 0 <= y < self.height
+
+    def _hidden(self, i: int) -> tuple[int, int]:
+        """The columns that the curtain covers, from the first to before the last."""
+        if self.curtain is None:
+            return 0, 0
+        start = self._curtain_edge(i)
+        return max(0, min(self.width, start)), max(0, min(self.width, start + self.curtain.shape[1]))
+
+    def _curtain_edge(self, i: int) -> int:
+        """Where the curtain begins: it comes from the side that the flower goes to."""
+        assert self.curtain is not None
+        own = self.curtain.shape[1]
+        along = i / self.span if self.flip else 1 - i / self.span
+        return round((self.width + own) * along) - own
 
     def _drift(self, i: int) -> tuple[float, float]:
         """The landscape's offset in pixels: it swings within its margin, however long the clip is."""

@@ -118,7 +118,9 @@ class _Bench:
                 with watch("affinity", count=index >= _WARM_UP):
                     soft = propagator.step(frame, features)
                 with watch("upsample", count=index >= _WARM_UP):
-                    done.append(decode(self.channels, frame.index, frame.time_ms, soft.values, soft.known))
+                    done.append(
+                        decode(self.channels, frame.index, frame.time_ms, soft.values, soft.known, soft.evidence)
+                    )
             with watch("store", count=True, frames=len(done)):
                 results.write_chunk("f", chunk, done)
         return watch.milliseconds()
