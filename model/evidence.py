@@ -24,12 +24,9 @@ NAMES = (
     "outline",
     "back",
     "kept",
-    "cycle",
-    "closeness",
     "likeness",
     "own",
     "found",
-    "steady",
     "area",
     "spread",
     "memory",
@@ -40,12 +37,9 @@ mass: how decided the map is, sum p^2 / sum p, against the same of the anchor (i
 outline: the map's border, sum |grad p| / sqrt(sum p), against the anchor's: ragged and scattered maps have more of it.
 back: cells of the object, matched back into the frame before: how much of that label they find there.
 kept: the other way, cells of the object on the frame before, matched into this frame.
-cycle: share of cells that come back to within `_NEAR` cells when matched back and forth.
-closeness: mean of the best cosines on the way back.
 likeness: mean of the best cosines to the object on its anchor.
 own: share of cells that look more like the anchor's object than like what surrounds it there.
 found: share of the portrait's cells that look more like cells of this label than like what surrounds it here.
-steady: area against the frame before.
 area: area against the anchor.
 spread: the cells' distance from their centre against the anchor's, for the area that they have.
 memory: what is left of 1 when every frame since the anchor takes away by how much `back` and `kept` fall short; a label
@@ -57,7 +51,6 @@ SAMPLES = 64
 
 _AROUND = 128  # how many of the cells around it
 _MARGIN = 6  # in cells: how far "around" reaches
-_NEAR = 1.5  # in cells
 _REGAINED = 0.02  # of what memory lacks, with every frame
 _NUMBER = {name: number for number, name in enumerate(NAMES)}
 
@@ -176,18 +169,11 @@ class Witness:
             "area": _even(shape.area, portrait.shape.area),
             "spread": _even(shape.spread, portrait.shape.spread),
             "kept": 0.0,
-            "steady": 0.0,
         }
-        origin, cosine = self._best(flat[cells], cells, old)
-        row["closeness"] = float(cosine.mean())
-        row["back"] = _arrived(before[origin], now[cells])
-        returned, _ = self._best(old[origin], origin, flat)
-        row["cycle"] = float((self._apart(returned, cells) <= _NEAR * _NEAR).float().mean())
+        row["back"] = _arrived(before[self._best(flat[cells], cells, old)], now[cells])
         if before.any():
             left = self._sample(_core(before), SAMPLES)
-            goal, _ = self._best(old[left], left, flat)
-            row["kept"] = _arrived(now[goal], before[left])
-            row["steady"] = _even(shape.area, float(before.sum()))
+            row["kept"] = _arrived(now[self._best(old[left], left, flat)], before[left])
         own, around = _greatest(flat[cells], portrait.own), _greatest(flat[cells], portrait.around)
         row["likeness"] = float(own.mean())
         row["own"] = _preferred(own, around)
@@ -204,6 +190,7 @@ class Witness:
         return Portrait(flat[cells], flat[around], self._shape(values))
 
     def _shape(self, values: Tensor) -> _Shape:
+        values = values.double()  # so that the order of a sum, which threads may change, leaves no trace
         area = float(values.sum())
         picture = values.view(self._rows, self._columns)
         outline = float(picture.diff(dim=0).abs().sum() + picture.diff(dim=1).abs().sum())
@@ -231,8 +218,8 @@ class Witness:
             return cells
         return cells[(torch.arange(most, device=cells.device) * len(cells)) // most]
 
-    def _best(self, queries: Tensor, places: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """For cells at `places`, which cell of a frame within the radius is most alike: flat index and cosine."""
+    def _best(self, queries: Tensor, places: Tensor, targets: Tensor) -> Tensor:
+        """For cells at `places`, the flat index of the cell of a frame within the radius that is most alike."""
         y, x = places // self._columns, places % self._columns
         top, left = max(0, int(y.min()) - self._radius), max(0, int(x.min()) - self._radius)
         bottom = min(self._rows, int(y.max()) + self._radius + 1)
@@ -242,13 +229,9 @@ class Witness:
         across = (torch.arange(left, right, device=x.device) - x[:, None]) ** 2
         down = (torch.arange(top, bottom, device=y.device) - y[:, None]) ** 2
         far = (down[:, :, None] + across[:, None, :]).flatten(1) > self._radius * self._radius
-        cosine, index = scores.masked_fill_(far, -1).max(dim=1)
+        index = scores.masked_fill_(far, -1).argmax(dim=1)
         width = right - left
-        return (index // width + top) * self._columns + index % width + left, cosine
-
-    def _apart(self, a: Tensor, b: Tensor) -> Tensor:
-        """Squared distances between cells of two flat indices."""
-        return (a // self._columns - b // self._columns) ** 2 + (a % self._columns - b % self._columns) ** 2
+        return (index // width + top) * self._columns + index % width + left
 
 
 def joined(forward: np.ndarray, backward: np.ndarray, shares: Sequence[float]) -> np.ndarray:

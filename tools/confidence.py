@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -295,7 +296,9 @@ def _rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     by_dataset = defaultdict(list)
     for clip in measured_clips(args.davis, args.jhmdb, args.curtains):
         by_dataset[clip.dataset].append(clip)
-    clips = [clip for some in by_dataset.values() for clip in some[:: args.every]]
+    # Taking turns, so that a run that is cut short has something of everything.
+    turns = zip_longest(*(some[:: args.every] for some in by_dataset.values()))
+    clips = [clip for turn in turns for clip in turn if clip is not None]
     missing = [clip for clip in clips if clip.name not in done]
     settings = (args.model, args.preset, args.working_size, args.frames)
     context = multiprocessing.get_context("spawn")

@@ -73,14 +73,13 @@ def test_a_label_left_behind_on_the_background(witness: Witness) -> None:
     assert heard["found"] < 0.2
     assert heard["likeness"] < 0.7
     assert heard["memory"] < 0.9
-    assert heard["steady"] == pytest.approx(1)
+    assert heard["area"] == pytest.approx(1)
 
 
 def test_a_label_on_an_occluder(witness: Witness) -> None:
     heard = _heard(witness, _world(3), _square(5, 6))
-    assert heard["closeness"] < 0.8
     assert heard["likeness"] < 0.8
-    assert heard["cycle"] < 0.8
+    assert heard["own"] < 0.8
 
 
 def test_a_label_that_leaked_has_too_large_an_area_and_is_not_own(witness: Witness) -> None:
