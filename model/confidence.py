@@ -15,13 +15,20 @@ from model.evidence import NAMES
 
 # Written by: python tools/confidence.py --davis DAVIS --jhmdb JHMDB --refit
 # fitted:
-INTERCEPT = -6.0
-WEIGHTS = {"back": 2.0, "kept": 2.0, "own": 2.0, "memory": 2.0}
+INTERCEPT = -4.180
+WEIGHTS = {
+    "mass": 1.420,
+    "outline": 1.990,
+    "own": 1.030,
+    "spread": 1.390,
+    "memory": 0.170,
+}
 # end of fitted
 
 GONE = 0.15
-"""An object whose label has less confidence than this is taken to be gone: see `gone`."""
+"""Below this product of `mass` and `own` an object is taken to be gone: see `gone`."""
 
+_MASS, _OWN = NAMES.index("mass"), NAMES.index("own")
 _WEIGHTS = np.array([WEIGHTS.get(name, 0.0) for name in NAMES], np.float64)
 
 
@@ -35,5 +42,13 @@ def expected_overlap(evidence: np.ndarray) -> float:
 
 
 def gone(evidence: np.ndarray) -> bool:
-    """Whether what arrived on a frame is no longer the object, so that the object is taken to be hidden or away."""
-    return expected_overlap(evidence) < GONE
+    """Whether what arrived on a frame is no longer the object, so that the object is taken to be hidden or away.
+
+    A label that clings to what hides its object, or to the ground where it was, is both: undecided, since most matches
+    say that nothing is there, and unlike the object on its anchor. Either alone is no sign: an object that comes back
+    is undecided at first, and one that turned around is unlike its anchor.
+
+    Args:
+        evidence: (len(NAMES),), one channel's row.
+    """
+    return float(evidence[_MASS] * evidence[_OWN]) < GONE

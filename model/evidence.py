@@ -44,6 +44,8 @@ area: area against the anchor.
 spread: the cells' distance from their centre against the anchor's, for the area that they have.
 memory: what is left of 1 when every frame since the anchor takes away by how much `back` and `kept` fall short; a label
     that looks like its anchor regains some of it with every frame.
+
+Those that need the anchor are 0.5 where memory no longer holds one that speaks of the object.
 """
 
 SAMPLES = 64
@@ -51,6 +53,7 @@ SAMPLES = 64
 
 _AROUND = 128  # how many of the cells around it
 _MARGIN = 6  # in cells: how far "around" reaches
+_UNSAID = 0.5
 _REGAINED = 0.02  # of what memory lacks, with every frame
 _NUMBER = {name: number for number, name in enumerate(NAMES)}
 
@@ -138,7 +141,7 @@ class Witness:
             return evidence
         for number in self._regions:
             portrait = self._newest_portrait(number, anchors)
-            if portrait is None or not values[:, number].any():
+            if not values[:, number].any():
                 continue
             row = self._row(features, values[:, number], self._before[0], self._before[1][:, number], portrait)
             row["memory"] = self._aged(float(self._memory[number]), row)
@@ -158,28 +161,32 @@ class Witness:
         return next((portraits[number] for portraits in reversed(held) if number in portraits), None)
 
     def _row(
-        self, features: Tensor, now: Tensor, old_features: Tensor, before: Tensor, portrait: Portrait
+        self, features: Tensor, now: Tensor, old_features: Tensor, before: Tensor, portrait: Portrait | None
     ) -> dict[str, float]:
         flat, old = features.flatten(0, 1), old_features.flatten(0, 1)
         cells = self._sample(_core(now), SAMPLES)
         shape = self._shape(now)
-        row = {
-            "mass": min(1.0, shape.mass / portrait.shape.mass),
-            "outline": _even(portrait.shape.outline, shape.outline),
-            "area": _even(shape.area, portrait.shape.area),
-            "spread": _even(shape.spread, portrait.shape.spread),
-            "kept": 0.0,
-        }
+        row = dict.fromkeys(NAMES, _UNSAID) | {"mass": shape.mass, "kept": 0.0}
         row["back"] = _arrived(before[self._best(flat[cells], cells, old)], now[cells])
         if before.any():
             left = self._sample(_core(before), SAMPLES)
             row["kept"] = _arrived(now[self._best(old[left], left, flat)], before[left])
-        own, around = _greatest(flat[cells], portrait.own), _greatest(flat[cells], portrait.around)
-        row["likeness"] = float(own.mean())
-        row["own"] = _preferred(own, around)
-        outside = flat[self._sample(self._ring(now), _AROUND)]
-        row["found"] = _preferred(_greatest(portrait.own, flat[cells]), _greatest(portrait.own, outside))
+        if portrait is not None:
+            row |= self._against(portrait, flat, now, cells, shape)
         return {name: min(1.0, max(0.0, value)) for name, value in row.items()}
+
+    def _against(self, portrait: Portrait, flat: Tensor, now: Tensor, cells: Tensor, shape: _Shape) -> dict[str, float]:
+        own, around = _greatest(flat[cells], portrait.own), _greatest(flat[cells], portrait.around)
+        outside = flat[self._sample(self._ring(now), _AROUND)]
+        return {
+            "mass": shape.mass / portrait.shape.mass,
+            "outline": _even(portrait.shape.outline, shape.outline),
+            "likeness": float(own.mean()),
+            "own": _preferred(own, around),
+            "found": _preferred(_greatest(portrait.own, flat[cells]), _greatest(portrait.own, outside)),
+            "area": _even(shape.area, portrait.shape.area),
+            "spread": _even(shape.spread, portrait.shape.spread),
+        }
 
     def _portrait(self, features: Tensor, values: Tensor, known: Tensor | None) -> Portrait:
         flat = features.flatten(0, 1)

@@ -152,7 +152,10 @@ class _Track:
         ids = sorted(set().union(*rows)) if rows else []
         table = np.array([[row.get(identity, (1.0, False, False)) for identity in ids] for row in rows], np.float64)
         table = table.reshape(len(frames), len(ids), 3)
-        return cls(frames, times, ids, table[..., 0], table[..., 1] > 0, table[..., 2] > 0)
+        doubt, anchored, visible = table[..., 0], table[..., 1] > 0, table[..., 2] > 0
+        for column in range(len(ids)):
+            doubt[_said_to_be_gone(anchored[:, column], visible[:, column]), column] = 0
+        return cls(frames, times, ids, doubt, anchored, visible)
 
     def distances(self) -> NDArray[np.int64]:
         """(frames, objects) from the object's nearest anchor, in frames of the job; -1 where it has none."""
@@ -170,6 +173,15 @@ class _Track:
         worst = int(np.argmax(self.doubt[position]))
         confidence, visible = 1 - float(self.doubt[position, worst]), bool(self.visible[position, worst])
         return Suggestion(self.frames[position], self.times[position], gain, self.ids[worst], confidence, visible)
+
+
+def _said_to_be_gone(anchored: NDArray[np.bool_], visible: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(frames,) where an object is not seen, and the anchor before (at the start: after) says that it is gone."""
+    anchors = np.flatnonzero(anchored)
+    if not len(anchors):
+        return np.zeros(len(visible), np.bool_)
+    before = np.searchsorted(anchors, np.arange(len(visible)), side="right") - 1
+    return ~visible & ~visible[anchors[np.maximum(before, 0)]]
 
 
 def _nearest(places: NDArray[np.int64], anchors: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -121,12 +121,14 @@ def test_the_latest_anchor_that_speaks_of_the_object_counts(witness: Witness) ->
     row = NAMES.index("likeness")
     assert witness.hear(other, _square(5, 6), {0: FIRST, 1: FIRST})[0, row] == pytest.approx(1, abs=1e-3)
     assert witness.hear(other, _square(5, 6), {0: FIRST, 1: silent})[0, row] < 0.8
-    assert not witness.hear(other, _square(5, 6), {1: silent}).any()
+    alone = witness.hear(other, _square(5, 6), {1: silent})[0]
+    assert alone[row] == 0.5
+    assert alone[NAMES.index("back")] == pytest.approx(1)
 
 
 def test_a_slot_that_is_used_again_forgets_its_portrait(witness: Witness) -> None:
     witness.remember(0, _world(4), _square(5, 6), np.zeros(2, bool))
-    assert not witness.hear(_world(4), _square(5, 6), {0: FIRST}).any()
+    assert witness.hear(_world(4), _square(5, 6), {0: FIRST})[0, NAMES.index("own")] == 0.5
 
 
 def test_nothing_arrived_and_nothing_before_give_no_evidence(objects_of: ObjectsOf, witness: Witness) -> None:

@@ -96,6 +96,19 @@ def test_an_object_without_any_anchor_is_one_to_look_at() -> None:
     assert len(_named(_results(track, anchors=()), 1)) == 1
 
 
+def test_frames_where_an_anchor_says_that_the_object_is_gone_are_not_in_doubt() -> None:
+    def result(frame: int, visible: bool, confidence: float, source: str = "propagated") -> FrameResult:
+        return FrameResult(frame, 40 * frame, (ObjectResult(1, visible, confidence, None, None, (), source),))  # type: ignore[arg-type]
+
+    seen = [result(0, True, 1.0, "anchor"), *(result(i, True, 0.9) for i in range(1, 10))]
+    told = [*seen, result(10, False, 1.0, "anchor"), *(result(i, False, 0.0) for i in range(11, 30))]
+    assert all(each.frame < 10 for each in suggest(told, 5))
+    lost = [*seen, *(result(i, False, 0.0) for i in range(10, 30))]
+    (first,) = suggest(lost, 1)
+    assert first.frame >= 10
+    assert not first.visible
+
+
 def test_nothing_comes_of_nothing() -> None:
     assert suggest([], 3) == []
     assert suggest([FrameResult(0, 0, ())], 3) == []

@@ -15,6 +15,7 @@ from scipy.stats import spearmanr
 
 from model.evidence import NAMES
 from model.rendered import render_clip
+
 from ..datasets import write_davis
 
 TOOLS = Path(__file__).parents[2] / "tools"

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from model.rendered import render_clip
+
 from ..datasets import write_davis
 
 TOOLS = Path(__file__).parents[2] / "tools"
