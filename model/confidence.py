@@ -25,7 +25,7 @@ WEIGHTS = {
 }
 # end of fitted
 
-GONE = 0.15
+GONE = 0.12
 """Below this product of `mass` and `own` an object is taken to be gone: see `gone`."""
 
 _MASS, _OWN = NAMES.index("mass"), NAMES.index("own")

@@ -4,7 +4,7 @@
 
 Carries the first frame's masks through every clip and keeps the evidence and the true overlap of every frame in the
 cache, clip by clip; it is used again while the model, the preset and the evidence's names stay the same. Of each
-dataset's clips in the order of their names the first, third ... are fitted on and the others tested on. `--refit` writes
+dataset's clips in the order of their names the first, third ... are fitted on, the others tested on. `--refit` writes
 the weights into model/confidence.py; without it those that are there are tested. The table goes into docs/accuracy.md
 between `<!-- confidence PRESET -->` and `<!-- end -->`, the plot into docs/reliability.png.
 """
