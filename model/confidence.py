@@ -15,13 +15,16 @@ from model.evidence import NAMES
 
 # Written by: python tools/confidence.py --davis DAVIS --jhmdb JHMDB --refit
 # fitted:
-INTERCEPT = -4.180
+INTERCEPT = -4.881
 WEIGHTS = {
-    "mass": 1.420,
-    "outline": 1.990,
-    "own": 1.030,
-    "spread": 1.390,
-    "memory": 0.170,
+    "mass": 1.383,
+    "outline": 1.447,
+    "back": 0.377,
+    "kept": 0.485,
+    "likeness": 1.180,
+    "found": 0.432,
+    "spread": 1.394,
+    "memory": 0.295,
 }
 # end of fitted
 

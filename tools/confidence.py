@@ -212,7 +212,8 @@ def _report(table: Table, estimates: _Floats, args: argparse.Namespace) -> str:
     if args.working_size:
         head += f", short side {args.working_size}"
     if args.frames or args.every > 1:
-        head += f", every {args.every}. clip, at most {args.frames or 'all'} frames of each"
+        clips = f"every {args.every}th clip" if args.every > 1 else "every clip"
+        head += f", {clips}, at most {args.frames} frames of each" if args.frames else f", {clips}"
     model = find_model(args.model, None)
     lines = [f"Model `{args.model}` (SHA-256 `{model.sha256[:12]}`), {head[0].lower()}{head[1:]}.", ""]
     lines += ["| clips | frames | rank correlation, pooled | within clips | mean gap between confidence and J |"]
@@ -257,17 +258,17 @@ def _ablation(table: Table) -> list[str]:
 def _gone(table: Table) -> list[str]:
     """False alarms and misses of `visible`, per dataset, over all clips: nothing but a threshold was fitted to it."""
     visible = table.found & ~np.array([confidence.gone(row) for row in table.evidence], bool)
-    lines = ["| clips | object there: frames | taken for gone (false alarm) | of those, J of the mask given up |"]
+    lines = ["| clips | object there: frames | nothing arrived | mask given up (false alarm) | mean J of those |"]
     lines[0] += " object hidden: frames | a mask all the same (miss) | without the rule |"
-    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
+    lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for dataset in sorted(set(table.datasets)):
         here = table.datasets == dataset
         there, hidden = here & table.there, here & ~table.there
-        alarms, misses = there & ~visible, hidden & visible
+        alarms, misses = there & table.found & ~visible, hidden & visible
         lost = f"{table.truth[alarms].mean():.3f}" if alarms.any() else "-"
         lines.append(
-            f"| {dataset} | {there.sum()} | {_share(alarms, there)} | {lost} | {hidden.sum()} | "
-            f"{_share(misses, hidden)} | {_share(hidden & table.found, hidden)} |"
+            f"| {dataset} | {there.sum()} | {_share(there & ~table.found, there)} | {_share(alarms, there)} | {lost} | "
+            f"{hidden.sum()} | {_share(misses, hidden)} | {_share(hidden & table.found, hidden)} |"
         )
     return lines
 
