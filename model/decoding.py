@@ -1,4 +1,4 @@
-"""From soft maps to labels: masks at the frame's own resolution, keypoints below the cell, a first confidence."""
+"""From soft maps to labels: masks at the frame's own resolution, keypoints below the cell, and how sure each is."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from model.channels import KEYPOINT_SIGMA, Channel, ChannelSet
+from model.confidence import expected_overlap, gone
 from model.geometry import Grid
 from model.labels import FrameResult, Keypoint, KeypointResult, Label, LabelObject, ObjectResult
 from model.labels.raster import tight_box
@@ -24,7 +25,14 @@ _WHOLE_KEYPOINT = 2 * math.pi * KEYPOINT_SIGMA**2
 
 
 @torch.inference_mode()
-def decode(channels: ChannelSet, frame: int, time_ms: int, values: Tensor, known: np.ndarray) -> FrameResult:
+def decode(
+    channels: ChannelSet,
+    frame: int,
+    time_ms: int,
+    values: Tensor,
+    known: np.ndarray,
+    evidence: np.ndarray | None = None,
+) -> FrameResult:
     """The labels of one frame.
 
     Regions compete at every pixel with each other and with the background, whose share is what the regions leave of 1;
@@ -34,15 +42,20 @@ def decode(channels: ChannelSet, frame: int, time_ms: int, values: Tensor, known
     keypoints of an object whose region is known from elsewhere, the region is propagated, and the object's confidence
     is the region's; given keypoints have 1 of their own. Likewise given regions may stand beside propagated keypoints.
 
+    A region that the evidence does not take for its object any more is left empty, and the object is not visible; the
+    soft maps know nothing of it, so that the object is there again as soon as the evidence says so.
+
     Args:
         values: (C, rows, columns) float32 soft maps on the CPU.
         known: (C,) bool, the channels of which an anchor has been seen.
+        evidence: (C, len(model.evidence.NAMES)); None leaves confidence to what the maps alone say, and takes nothing
+            for gone.
     """
     masks = _masks(channels, values, known)
     anchor = channels.anchors.get(frame)
     labels = {label.object: label for label in anchor.labels} if anchor else {}
     objects = tuple(
-        _object(channels, declared, masks.get(declared.id), values, known, labels.get(declared.id))
+        _object(channels, declared, masks.get(declared.id), values, known, labels.get(declared.id), evidence)
         for declared in channels.objects
     )
     return FrameResult(frame=frame, time_ms=time_ms, objects=objects)
@@ -84,10 +97,15 @@ def _object(
     values: Tensor,
     known: np.ndarray,
     label: Label | None,
+    evidence: np.ndarray | None,
 ) -> ObjectResult:
     keypoints = _keypoints(channels, declared, values, known, label)
     region = channels.index.get(Channel(declared.id))
-    propagated = _mass(values[region]) if mask is not None and region is not None and mask.any() else 0.0
+    propagated, lost = 0.0, False
+    if mask is not None and region is not None and mask.any():
+        told = None if evidence is None else evidence[region]
+        propagated = _mass(values[region]) if told is None else round(expected_overlap(told), 3)
+        lost = told is not None and gone(told)
     if label is not None:
         given = label.absent or label.mask is not None or mask is None
         mask = label.mask if label.mask is not None else mask
@@ -97,6 +115,7 @@ def _object(
         confidence = 1.0 if given else propagated
         return ObjectResult(declared.id, not label.absent, confidence, mask, box, keypoints, "anchor")
     if mask is not None:
+        mask = np.zeros_like(mask) if lost else mask
         visible = bool(mask.any())
         return ObjectResult(declared.id, visible, propagated, mask, tight_box(mask), keypoints, "propagated")
     seen = [point for point in keypoints if point.visible]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from model.channels import ChannelSet
+from model.evidence import joined
 from model.propagator import SoftMaps
 
 Direction = Literal["both", "forward", "backward"]
@@ -81,11 +82,14 @@ class Meeting:
     def join(self, forward: SoftMaps, backward: SoftMaps) -> SoftMaps:
         """What both say about the frame; the two must be of the same one."""
         values = forward.values.clone()
-        for channel, spoken in enumerate(self._spoken):
-            share = _backward_share(spoken, forward.frame)
+        shares = [_backward_share(spoken, forward.frame) for spoken in self._spoken]
+        for channel, share in enumerate(shares):
             if share > 0:
                 values[channel] = (1 - share) * forward.values[channel] + share * backward.values[channel]
-        return SoftMaps(forward.frame, values, forward.known | backward.known)
+        evidence = None
+        if forward.evidence is not None and backward.evidence is not None:
+            evidence = joined(forward.evidence, backward.evidence, shares)
+        return SoftMaps(forward.frame, values, forward.known | backward.known, evidence)
 
 
 def _backward_share(spoken: Sequence[tuple[int, bool]], frame: int) -> float:

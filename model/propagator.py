@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from model.affinity import Matches, WindowMemory
 from model.channels import AnchorMaps, ChannelSet
 from model.decoding import decode
+from model.evidence import Witness
 from model.features import FeatureExtractor, centred
 from model.following import FollowingMemory
 from model.geometry import Grid
@@ -41,11 +42,13 @@ class SoftMaps:
         frame: the frame's index.
         values: (C, rows, columns) float32 in 0..1.
         known: (C,) bool, False for channels of which this direction has not yet seen an anchor (their values are 0).
+        evidence: (C, len(model.evidence.NAMES)) float32, what speaks for each channel's map; None where nobody asked.
     """
 
     frame: int
     values: Tensor
     known: np.ndarray
+    evidence: np.ndarray | None = None
 
 
 @dataclass(eq=False)
@@ -98,6 +101,7 @@ class Propagator:
         self._labels = torch.zeros(slots, cells, len(channels), device=device)
         self._slots: list[_Remembered | None] = [None] * slots
         self._order: list[int] = []  # slots, oldest frame first
+        self._witness = Witness(channels, preset.radius)
 
     @classmethod
     def for_video(
@@ -118,7 +122,7 @@ class Propagator:
         """Labels frames as they come: nothing ahead of the present frame is needed or looked at."""
         for frame in frames:
             soft = self.step(frame)
-            yield decode(self._channels, soft.frame, frame.time_ms, soft.values, soft.known)
+            yield decode(self._channels, soft.frame, frame.time_ms, soft.values, soft.known, soft.evidence)
 
     @torch.inference_mode()
     def step(self, frame: Frame, features: Tensor | None = None) -> SoftMaps:
@@ -143,11 +147,13 @@ class Propagator:
         # Memory holds labels in eight bits, like a mask: shares below 1/510 end here instead of creeping through the
         # whole frame, which is what lets tiles without any label be left out, and a checkpoint is small and exact.
         values = (values * 255).round() / 255
+        told = {slot: self._held(slot).kinds == _PRESENT for slot in self._order}
+        evidence = self._witness.hear(features, values, told)
         known_cells = given.known if given else None
         self._remember(_Remembered(frame.index, given is not None, kinds, self._steps, known_cells), features, values)
         self._steps += 1
         shape = (len(self._channels), self._grid.rows, self._grid.columns)
-        return SoftMaps(frame.index, values.T.reshape(shape).cpu(), kinds != _UNKNOWN)
+        return SoftMaps(frame.index, values.T.reshape(shape).cpu(), kinds != _UNKNOWN, evidence)
 
     def state(self) -> dict[str, np.ndarray]:
         """What the next step needs, without the features: those are computed anew from the frames."""
@@ -165,6 +171,7 @@ class Propagator:
             "known_cells": np.array([k.numpy() for k in known], bool).reshape(count, *cells),
             "steps": np.array([*(r.step for _, r in held), self._steps], np.int64),
             "last": self._last.copy(),
+            "witness": self._witness.memory,
         }
 
     def restore(
@@ -195,6 +202,7 @@ class Propagator:
             values = torch.from_numpy(state["labels"][position]).to(self._labels.device).float() / 255
             self._put(slot, remembered, self._seen(features), values)
         self._steps, self._last = int(state["steps"][-1]), state["last"].copy()
+        self._witness.restore(state["witness"])
 
     def _seen(self, features: Tensor) -> Tensor:
         return centred(features) if self._preset.centred else features
@@ -348,6 +356,7 @@ class Propagator:
 
     def _put(self, slot: int, remembered: _Remembered, features: Tensor, values: Tensor) -> None:
         self._memory.write(slot, features, remembered.known_cells)
+        self._witness.remember(slot, features, values, remembered.kinds == _PRESENT, remembered.known_cells)
         self._labels[slot] = values
         if self._preset.follow:
             maps = self._maps(values).contiguous()

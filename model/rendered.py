@@ -3,8 +3,9 @@
 Two textured objects over a textured, slowly drifting landscape: object 1, a flower, spins, grows and crosses the
 picture; object 2, a puppet of articulated limbs with a skeleton of keypoints, dances, and the flower hides a part of it
 in the middle of the clip. Where more objects are asked for, they are small flowers that circle behind these two, apart
-from each other. Every shape is a signed distance that is evaluated at the pixels' centres: a pixel belongs to
-the object in front whose distance is negative there, and colours are blended over the one pixel around that outline.
+from each other. A curtain may sweep over everything and hide it for a while. Every shape is a signed distance that is
+evaluated at the pixels' centres: a pixel belongs to the object in front whose distance is negative there, and colours
+are blended over the one pixel around that outline.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from model.rendered_parts import (
     Pose,
     Shape,
     covers,
+    curtain,
     ground_shadow,
     landscape,
     placed,
@@ -125,6 +127,7 @@ def render_clip(
     seed: int = 0,
     objects: int = 2,
     loop: int | None = None,
+    curtained: float = 0,
 ) -> RenderedClip:
     """A clip of the scene described above. The same arguments give the same pixels.
 
@@ -137,9 +140,11 @@ def render_clip(
         objects: how many there are, 2 to 254. In small frames many small flowers are small indeed.
         loop: how many frames the scene lasts; a longer clip plays them forth and back, so that it is long at the cost
             of a short one. None: as long as the clip.
+        curtained: the width of a curtain, as a share of the frame's, that sweeps over the picture against the flower;
+            it begins and ends beside the frame. 0 leaves it out.
     """
-    if width < 32 or height < 32 or frame_count < 1:
-        raise ValueError("a rendered clip is at least 32 x 32 pixels and one frame")
+    if width < 32 or height < 32 or frame_count < 1 or not 0 <= curtained <= 1:
+        raise ValueError("a rendered clip is at least 32 x 32 pixels and one frame, and a curtain no wider than it")
     if not 2 <= objects <= MAX_OBJECT_ID or (loop is not None and loop < 1):
         raise ValueError(f"a rendered clip has 2 to {MAX_OBJECT_ID} objects, and its loop at least one frame")
     length = frame_count if loop is None else min(loop, frame_count)
@@ -148,7 +153,7 @@ def render_clip(
         LabelObject(PUPPET, "puppet", colour_of(PUPPET), Skeleton(_POINTS, _EDGES)),
         *(LabelObject(i, f"flower-{i}", colour_of(i)) for i in range(PUPPET + 1, objects + 1)),
     )
-    scene = _Scene(width, height, length, seed, objects - 2)
+    scene = _Scene(width, height, length, seed, objects - 2, curtained)
     return RenderedClip(width, height, frame_count, Fraction(25), declared, scene, length)
 
 
@@ -162,7 +167,7 @@ def write_clip(clip: RenderedClip, path: str | Path) -> None:
 class _Scene:
     """Where everything is at each frame, and how it is painted."""
 
-    def __init__(self, width: int, height: int, frame_count: int, seed: int, small: int) -> None:
+    def __init__(self, width: int, height: int, frame_count: int, seed: int, small: int, curtained: float) -> None:
         rng = np.random.default_rng(seed)
         self.width, self.height = width, height
         self.unit = min(height / 480, width / 640)  # shapes are laid out for a frame 480 pixels high
@@ -174,6 +179,7 @@ class _Scene:
         self.phase = float(rng.uniform(0, 2 * math.pi)) if seed else 0.4
         self.flip = bool(seed % 2)
         self.small = [_Small.new(seed, number, small, width, height) for number in range(small)]
+        self.curtain = curtain(rng, round(curtained * width), height) if curtained else None
 
     def paint(self, i: int) -> NDArray[np.uint8]:
         x, y = self._drift(i)
@@ -185,6 +191,10 @@ class _Scene:
         ground_shadow(picture, hip.x, self.height * 0.905, 105 * hip.scale)
         for _, shape, pose in self._placed(i):
             shade(picture, shape, pose)
+        if self.curtain is not None:
+            left, right = self._hidden(i)
+            start = self._curtain_edge(i)
+            picture[:, left:right] = self.curtain[:, left - start : right - start]
         return picture
 
     def index_map(self, i: int) -> NDArray[np.uint8]:
@@ -192,18 +202,40 @@ class _Scene:
         for identity, shape, pose in self._placed(i):
             window, distance = placed(shape, pose, index_map.shape)
             index_map[window][distance < 0] = identity
+        left, right = self._hidden(i)
+        index_map[:, left:right] = 0
         return index_map
 
     def keypoints(self, i: int) -> list[Keypoint]:
         _, joints = self._dance(i)
         flower = self._flower_pose(i)
+        left, right = self._hidden(i)
         return [
-            Keypoint(name, x, y, self._on_frame(x, y) and not covers(self.flower, flower, x, y))
+            Keypoint(
+                name,
+                x,
+                y,
+                self._on_frame(x, y) and not left <= x < right and not covers(self.flower, flower, x, y),
+            )
             for name, (x, y) in ((name, joints[name]) for name in _POINTS)
         ]
 
     def _on_frame(self, x: float, y: float) -> bool:
         return 0 <= x < self.width and 0 <= y < self.height
+
+    def _hidden(self, i: int) -> tuple[int, int]:
+        """The columns that the curtain covers, from the first to before the last."""
+        if self.curtain is None:
+            return 0, 0
+        start = self._curtain_edge(i)
+        return max(0, min(self.width, start)), max(0, min(self.width, start + self.curtain.shape[1]))
+
+    def _curtain_edge(self, i: int) -> int:
+        """Where the curtain begins: it comes from the side that the flower goes to."""
+        assert self.curtain is not None
+        own = self.curtain.shape[1]
+        along = i / self.span if self.flip else 1 - i / self.span
+        return round((self.width + own) * along) - own
 
     def _drift(self, i: int) -> tuple[float, float]:
         """The landscape's offset in pixels: it swings within its margin, however long the clip is."""

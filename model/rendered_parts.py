@@ -197,6 +197,15 @@ def landscape(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     return _image(picture)
 
 
+def curtain(rng: np.random.Generator, width: int, height: int) -> NDArray[np.uint8]:
+    """A piece of heavy cloth with folds, (height, width, 3)."""
+    hue = rng.uniform(-0.5, 0.5)
+    cloth = _cloth(rng, height, width, _hues(hue, (0.0, 0.5, 0.8), (0.04, 0.6, 0.45)), cell=height / 9)
+    across = np.arange(width, dtype=np.float32) * (2 * math.pi / max(24, height / 6))
+    folds = 0.85 + 0.2 * np.sin(across + 0.8 * np.sin(across * 0.37)) * rng.uniform(0.6, 1.0)
+    return np.asarray(_image(cloth * folds[None, :, None]))
+
+
 def puppet_shapes(rng: np.random.Generator, unit: float) -> dict[str, Capsule]:
     """The puppet's limbs by name, from back to front."""
     hue = rng.uniform(-0.04, 0.04)

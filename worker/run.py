@@ -38,7 +38,7 @@ from model.propagator import Propagator, SoftMaps
 from model.video import Frame, VideoSource, read_backward, read_forward
 from worker.interrupted import Interrupted
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class _Run:
         positions = self.plan.unreached
         for chunk in _chunks(positions, self.results.chunk_frames):
             frames = [self.frames[p] for p in _within(positions, chunk, self.results.chunk_frames)]
-            self.results.write_chunk(direction, chunk, [self._decode(f, nothing, unknown) for f in frames])
+            self.results.write_chunk(direction, chunk, [self._decode(SoftMaps(f, nothing, unknown)) for f in frames])
             self.done += len(frames)
             self.on_frame(Progress(self.steps, self.steps_total, self.done, len(self.frames)))
 
@@ -196,7 +196,7 @@ class _Run:
                     kept.append(soft)
                 else:
                     soft = self.meeting.join(soft, met[frame.index]) if frame.index in met else soft
-                    final.append(self._decode(frame.index, soft.values, soft.known))
+                    final.append(self._decode(soft))
                 self.steps += 1
                 done = self.done + len(final)
                 self.on_frame(Progress(self.steps, self.steps_total, done, len(self.frames)))
@@ -210,8 +210,9 @@ class _Run:
             self.files.store.write_atomic(self._scratch(chunk), _pack_soft(kept))
         self.done += len(final)
 
-    def _decode(self, frame: int, values: Tensor, known: np.ndarray) -> FrameResult:
-        return decode(self.channels, frame, self.source.table.time_ms(frame), values, known)
+    def _decode(self, soft: SoftMaps) -> FrameResult:
+        time_ms = self.source.table.time_ms(soft.frame)
+        return decode(self.channels, soft.frame, time_ms, soft.values, soft.known, soft.evidence)
 
     def _met(self, chunk: int) -> dict[int, SoftMaps]:
         """The backward pass's soft maps of the frames of `chunk` that both directions reach."""
@@ -269,6 +270,7 @@ def _pack_soft(maps: Sequence[SoftMaps]) -> bytes:
             "frames": np.array([soft.frame for soft in maps], np.int64),
             "values": torch.stack([(soft.values * 255).round().byte() for soft in maps]).numpy(),
             "known": np.array([soft.known for soft in maps], bool),
+            "evidence": np.array([soft.evidence for soft in maps], np.float32),
         }
     )
 
@@ -276,8 +278,10 @@ def _pack_soft(maps: Sequence[SoftMaps]) -> bytes:
 def _unpack_soft(data: bytes) -> list[SoftMaps]:
     arrays = _unpack(data)
     return [
-        SoftMaps(int(frame), torch.from_numpy(values).float() / 255, known)
-        for frame, values, known in zip(arrays["frames"], arrays["values"], arrays["known"], strict=True)
+        SoftMaps(int(frame), torch.from_numpy(values).float() / 255, known, evidence)
+        for frame, values, known, evidence in zip(
+            arrays["frames"], arrays["values"], arrays["known"], arrays["evidence"], strict=True
+        )
     ]
 
 

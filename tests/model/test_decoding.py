@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from model.channels import Channel, ChannelSet
+from model.confidence import expected_overlap
 from model.decoding import decode
+from model.evidence import NAMES
 from model.geometry import Grid
 from model.labels import Anchor, FrameResult, Keypoint, Label, LabelObject, Skeleton
 from model.labels.raster import box as rasterised
@@ -28,6 +30,38 @@ def _channels(objects: tuple[LabelObject, ...], keypoints: tuple[Keypoint, ...] 
 
 def _decode(channels: ChannelSet, values: torch.Tensor, known: list[bool] | None = None, frame: int = 5) -> FrameResult:
     return decode(channels, frame, 40 * frame, values, np.array([True] * len(channels) if known is None else known))
+
+
+class TestEvidence:
+    """A region's confidence comes from the evidence, and a region that is no longer its object is left empty."""
+
+    def test_an_object_that_the_evidence_speaks_against_is_gone_and_comes_back(self, objects_of: ObjectsOf) -> None:
+        channels = _channels(objects_of(1, 2))
+        values = channels.maps(0).values
+        values[0] *= 2
+        values[1] = 0
+        values[1, 0, 0] = 1
+        known, nothing = np.ones(2, bool), np.zeros(len(NAMES), np.float32)
+        everything = nothing + 1
+        for told, visible in (([everything] * 2, True), ([nothing, everything], False), ([everything] * 2, True)):
+            first, second = decode(channels, 5, 200, values, known, np.stack(told)).objects
+            assert first.mask is not None
+            assert (first.visible, bool(first.mask.any()), first.box is not None) == (visible, visible, visible)
+            assert first.confidence == round(expected_overlap(told[0]), 3)
+            assert second.visible
+
+    def test_what_an_anchor_gives_stays_whatever_the_evidence_says(self, objects_of: ObjectsOf) -> None:
+        channels = _channels(objects_of(1))
+        nothing = np.zeros((1, len(NAMES)), np.float32)
+        (entry,) = decode(channels, 0, 0, channels.maps(0).values, np.ones(1, bool), nothing).objects
+        assert (entry.visible, entry.confidence, entry.source) == (True, 1.0, "anchor")
+        assert np.array_equal(entry.mask, SOMEWHERE)
+
+    def test_where_nothing_arrived_evidence_does_not_help(self, objects_of: ObjectsOf) -> None:
+        channels = _channels(objects_of(1))
+        values = torch.zeros(1, GRID.rows, GRID.columns)
+        (entry,) = decode(channels, 5, 200, values, np.ones(1, bool), np.ones((1, len(NAMES)), np.float32)).objects
+        assert (entry.visible, entry.confidence) == (False, 0.0)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -116,3 +116,14 @@ def test_joining_leaves_both_sides_as_they_were(objects_of: ObjectsOf) -> None:
     Meeting(channels).join(SoftMaps(5, forward, known), SoftMaps(5, backward, known))
     assert not forward.any()
     assert backward.all()
+
+
+def test_evidence_is_joined_with_the_maps(objects_of: ObjectsOf) -> None:
+    channels = _channels(objects_of, {0: True, 10: True})
+    maps, known = torch.zeros(2, 2, 2), np.ones(2, bool)
+    join = Meeting(channels).join
+    forward, backward = (SoftMaps(4, maps, known, np.full((2, 3), value, np.float32)) for value in (0.0, 1.0))
+    evidence = join(forward, backward).evidence
+    assert evidence is not None
+    assert evidence[:, 0] == pytest.approx([0.4, 1])  # the second object is known from behind alone
+    assert join(forward, SoftMaps(4, maps, known)).evidence is None

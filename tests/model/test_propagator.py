@@ -14,7 +14,7 @@ from model.geometry import Grid
 from model.labels import Anchor, FrameResult, Keypoint, Label, LabelObject
 from model.presets import Preset, find_preset
 from model.propagator import Propagator, SoftMaps
-from model.rendered import RenderedClip, render_clip
+from model.rendered import PUPPET, RenderedClip, render_clip
 from model.video import Frame
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -570,8 +570,10 @@ class TestDeterminism:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             _, soft = _soft(own, frames_of(clip), clip.objects, [clip.anchor(0), clip.anchor(2)])
-            found.append(torch.stack([maps.values for maps in soft]))
-        assert torch.equal(found[0], found[1])
+            told = [torch.from_numpy(maps.evidence) for maps in soft if maps.evidence is not None]
+            found.append((torch.stack([maps.values for maps in soft]), torch.stack(told)))
+        assert torch.equal(found[0][0], found[1][0])
+        assert torch.equal(found[0][1], found[1][1])
 
     @pytest.mark.parametrize("preset", [PLAIN, FOLLOWING], ids=["plain", "following"])
     def test_a_state_goes_on_exactly_from_every_frame(
@@ -607,6 +609,7 @@ class TestDeterminism:
                 found = resumed.step(frame)
                 assert torch.equal(found.values, expected[frame.index].values)
                 assert np.array_equal(found.known, expected[frame.index].known)
+                assert np.array_equal(found.evidence, expected[frame.index].evidence)
 
     def test_features_computed_ahead_are_the_same_features(
         self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf
@@ -624,3 +627,39 @@ class TestDeterminism:
         for maps in soft:
             assert torch.equal((maps.values * 255).round() / 255, maps.values)
             assert 0 <= float(maps.values.min()) <= float(maps.values.max()) <= 1
+
+
+class TestConfidence:
+    def test_an_object_behind_a_curtain_is_gone_and_comes_back(self, extractor: FeatureExtractor) -> None:
+        clip = render_clip(width=160, height=120, frame_count=40, curtained=0.45)
+        frames = [Frame(i, 40 * i, clip.frame(i)) for i in range(40)]
+        found = _propagate(extractor, frames, clip.objects, [clip.anchor(0)])
+        there = [bool((clip.mask(i) == PUPPET).any()) for i in range(40)]
+        hidden = there.index(False)
+        assert all(result.objects[1].visible for result in found[: hidden - 3])
+        gone = [result.objects[1] for result in found if not there[result.frame]]
+        assert sum(not entry.visible for entry in gone) >= len(gone) - 1
+        assert all(entry.box is None for entry in gone if not entry.visible)
+        assert all(result.objects[1].visible for result in found[-3:])
+        assert found[-1].objects[1].confidence > max(entry.confidence for entry in gone)
+
+    def test_it_falls_as_labels_go_wrong(self, extractor: FeatureExtractor, frames_of: FramesOf) -> None:
+        clip = render_clip(width=160, height=120, frame_count=24)
+        frames = frames_of(clip)
+        # The other clip's picture is shown from frame 8 on: nothing that is carried there is right.
+        other = frames_of(render_clip(width=160, height=120, frame_count=24, seed=5))
+        frames[8:] = other[8:]
+        found = _propagate(extractor, frames, clip.objects, [clip.anchor(0)])
+        before = [entry.confidence for result in found[1:8] for entry in result.objects]
+        after = [entry.confidence for result in found[10:] for entry in result.objects]
+        assert np.mean(after) < np.mean(before) - 0.2
+
+    def test_an_anchors_own_objects_have_1_and_others_their_own(
+        self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf
+    ) -> None:
+        first, second = clip.anchor(0), clip.anchor(6)
+        again = Anchor(6, second.labels[:1])
+        found = _propagate(extractor, frames_of(clip), clip.objects, [first, again])
+        assert [entry.confidence for entry in found[0].objects] == [1, 1]
+        assert found[6].objects[0].confidence == 1
+        assert 0 < found[6].objects[1].confidence < 1

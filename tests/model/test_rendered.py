@@ -248,3 +248,34 @@ def test_a_written_clip_reads_back_as_the_same_frames(tmp_path: Path) -> None:
         errors = [np.abs(frame.astype(int) - clip.frame(j)).mean() for j in range(8)]
         assert int(np.argmin(errors)) == i
         assert errors[i] < 12
+
+
+class TestCurtain:
+    def test_it_hides_both_for_a_while_and_shows_them_again(self) -> None:
+        for seed in range(3):
+            clip = render_clip(width=160, height=120, frame_count=40, seed=seed, curtained=0.6)
+            areas = np.array([[(clip.mask(i) == identity).sum() for identity in (FLOWER, PUPPET)] for i in range(40)])
+            assert (areas[0] > 0).all()
+            assert (areas[-1] > 0).all()
+            assert ((areas == 0).sum(axis=0) >= 3).all()
+            gone = np.flatnonzero(areas[:, 0] == 0)
+            assert len(gone) == gone[-1] - gone[0] + 1, "the flower is hidden once"
+
+    def test_behind_it_nothing_is_labelled_or_visible_and_elsewhere_all_is_as_without(self) -> None:
+        bare = render_clip(width=160, height=120, frame_count=40)
+        clip = render_clip(width=160, height=120, frame_count=40, curtained=0.5)
+        covered = 0
+        for i in (0, 15, 20, 25):
+            changed = (clip.frame(i) != bare.frame(i)).any(axis=(0, 2))
+            assert not clip.mask(i)[:, changed].any()
+            assert np.array_equal(clip.mask(i)[:, ~changed], bare.mask(i)[:, ~changed])
+            for point, free in zip(clip.keypoints(i), bare.keypoints(i), strict=True):
+                hidden = 0 <= point.x < 160 and changed[int(point.x)]
+                assert point.visible == (free.visible and not hidden)
+                covered += bool(free.visible and hidden)
+        assert covered
+        assert np.array_equal(clip.frame(0), bare.frame(0)), "it begins beside the frame"
+
+    def test_it_is_no_wider_than_the_frame(self) -> None:
+        with pytest.raises(ValueError, match="curtain"):
+            render_clip(width=64, height=64, curtained=1.5)

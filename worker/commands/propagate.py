@@ -28,6 +28,7 @@ from model.errors import InputError, MediaError
 from model.features import FeatureExtractor
 from model.kept import KeptFeatures
 from model.labels import FrameResult
+from model.review import as_json, suggest
 from model.video import Frame, VideoSource, open_video
 from worker.models import WarmModels, prepare_process
 from worker.run import Progress, run_job
@@ -36,7 +37,10 @@ _DESCRIPTION = """Carries labels through a video, or a folder or zip of images, 
 
   labelprop propagate clip.mp4 --mask first.png --out labels
   labelprop propagate frames/ --box 1:100,80,60,40 --out labels --formats davis,coco,overlay
+  labelprop propagate clip.mp4 --mask first.png --out labels --review 5
 """
+
+REVIEW_FILE = "review.json"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -46,6 +50,8 @@ def main(argv: Sequence[str]) -> int:
     _check_paths(args.video, args.out)
     if args.threads < 0:
         raise InputError("--threads must be 0 or more; 0 chooses.")
+    if args.review < 0:
+        raise InputError("--review must be 0 or more: the number of frames to name.")
     home = settings().home
     asked = request_of(args)
     with open_video(args.video, limits=settings().limits) as source:
@@ -62,6 +68,8 @@ def main(argv: Sequence[str]) -> int:
                 broken = _run(spec, source, results, files, extractor, kept, bar)
             if broken is None or results.count():
                 _export(formats, spec, source, results, args)
+                if args.review:
+                    _review(spec, results, args)
     if broken is not None:
         raise broken
     return 0
@@ -88,6 +96,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="GIB",
         help="disk for the features of frames, which the next run over this video need not compute; 0 keeps and uses "
         f"none (default: {settings().kept_features_bytes / (1 << 30):g})",
+    )
+    parser.add_argument(
+        "--review",
+        type=int,
+        default=0,
+        metavar="N",
+        help=f"name the N frames whose correction would help most, also in DIR/{REVIEW_FILE}",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
@@ -186,6 +201,21 @@ def _export(
         format_.write_into(replace(given, options=choose_options(format_, options)), args.out)
         if not args.quiet:
             print(f"{format_.name}: {args.out}")
+
+
+def _review(spec: JobSpec, results: ResultStore, args: argparse.Namespace) -> None:
+    """Names the frames to look at first; the file is written even where there is none."""
+    suggestions = suggest(results.iter(), args.review)
+    document = {"schema_version": 1, "frames": as_json(suggestions)}
+    (args.out / REVIEW_FILE).write_text(json.dumps(document, indent=2) + "\n")
+    if args.quiet:
+        return
+    names = {each.id: each.name for each in build_labels(spec)[0]}
+    print("look at first:" if suggestions else "look at first: nothing stands out")
+    for each in suggestions:
+        minutes, milliseconds = divmod(each.time_ms, 60_000)
+        what = f"confidence {each.confidence:.2f}" if each.visible else "taken to be gone"
+        print(f"  frame {each.frame} at {minutes}:{milliseconds / 1000:06.3f}: {names[each.object]}, {what}")
 
 
 def _bar(total: int, *, quiet: bool) -> tqdm:

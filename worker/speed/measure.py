@@ -197,7 +197,9 @@ class _Run:
                 with watch("affinity"):
                     soft = propagator.step(frame, features)
                 with watch("upsample"):
-                    done.append(decode(self.channels, frame.index, frame.time_ms, soft.values, soft.known))
+                    done.append(
+                        decode(self.channels, frame.index, frame.time_ms, soft.values, soft.known, soft.evidence)
+                    )
                 watch.frame_done(count=index >= first)
                 windows.write(0 if index == 0 else 1 + index % self.recent, features)
             with storing("store"):

@@ -338,3 +338,42 @@ class TestKeptFeatures:
         with pytest.raises(SystemExit):
             run(folder, "--mask", mask, f"--keep-features={size}")
         assert "GiB" in capsys.readouterr().err
+
+
+class TestReview:
+    """`--review N` names the frames to look at first."""
+
+    def test_it_names_frames_with_their_time_and_keeps_them_in_a_file(
+        self, run: Run, folder: Path, mask: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(folder, "--mask", mask, "--review", 2, "--formats", "csv") == 0
+        document = json.loads((tmp_path / "out" / "review.json").read_text())
+        named = document["frames"]
+        assert document["schema_version"] == 1
+        assert 1 <= len(named) <= 2
+        with next((tmp_path / "out").glob("*.csv")).open() as file:
+            rows = {(int(row["frame"]), int(row["object"])): row for row in csv.DictReader(file)}
+        said = capsys.readouterr().out
+        for each in named:
+            assert 0 < each["frame"] < 5
+            row = rows[each["frame"], each["object"]]
+            assert float(row["confidence"]) == pytest.approx(each["confidence"], abs=1e-3)
+            assert int(row["time_ms"]) == each["time_ms"]
+            assert f"frame {each['frame']} at 0:{each['time_ms'] / 1000:06.3f}" in said
+
+    def test_without_it_there_is_no_file(self, run: Run, folder: Path, mask: Path, tmp_path: Path) -> None:
+        assert run(folder, "--mask", mask, "--quiet") == 0
+        assert not (tmp_path / "out" / "review.json").exists()
+
+    def test_quiet_writes_the_file_and_says_nothing(
+        self, run: Run, folder: Path, mask: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(folder, "--mask", mask, "--quiet", "--review", 1) == 0
+        assert json.loads((tmp_path / "out" / "review.json").read_text())["frames"]
+        assert not capsys.readouterr().out
+
+    def test_a_negative_number_is_refused(
+        self, run: Run, folder: Path, mask: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(folder, "--mask", mask, "--review", -1) != 0
+        assert "--review" in capsys.readouterr().err

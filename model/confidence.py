@@ -1,0 +1,57 @@
+"""From evidence to one number, 0 to 1: how much of the label is expected to be right.
+
+The number estimates J, the overlap of the label with the truth, by a logistic curve over a weighted sum of evidence.
+Weights were fitted to measured overlaps and are kept above 0: better evidence never lowers a confidence. What they
+reach on clips that they were not fitted on stands in docs/accuracy.md.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from model.evidence import NAMES
+
+# Written by: python tools/confidence.py --davis DAVIS --jhmdb JHMDB --refit
+# fitted:
+INTERCEPT = -4.881
+WEIGHTS = {
+    "mass": 1.383,
+    "outline": 1.447,
+    "back": 0.377,
+    "kept": 0.485,
+    "likeness": 1.180,
+    "found": 0.432,
+    "spread": 1.394,
+    "memory": 0.295,
+}
+# end of fitted
+
+GONE = 0.12
+"""Below this product of `mass` and `own` an object is taken to be gone: see `gone`."""
+
+_MASS, _OWN = NAMES.index("mass"), NAMES.index("own")
+_WEIGHTS = np.array([WEIGHTS.get(name, 0.0) for name in NAMES], np.float64)
+
+
+def expected_overlap(evidence: np.ndarray) -> float:
+    """The expected overlap of a propagated label with the truth.
+
+    Args:
+        evidence: (len(NAMES),), one channel's row.
+    """
+    return 1 / (1 + math.exp(-(INTERCEPT + float(_WEIGHTS @ evidence))))
+
+
+def gone(evidence: np.ndarray) -> bool:
+    """Whether what arrived on a frame is no longer the object, so that the object is taken to be hidden or away.
+
+    A label that clings to what hides its object, or to the ground where it was, is both: undecided, since most matches
+    say that nothing is there, and unlike the object on its anchor. Either alone is no sign: an object that comes back
+    is undecided at first, and one that turned around is unlike its anchor.
+
+    Args:
+        evidence: (len(NAMES),), one channel's row.
+    """
+    return float(evidence[_MASS] * evidence[_OWN]) < GONE

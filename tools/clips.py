@@ -1,0 +1,127 @@
+"""Clips with true masks, for the tools that measure: DAVIS, JHMDB, and rendered ones in which objects are hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from model.channels import ChannelSet
+from model.decoding import decode
+from model.evaluation.benchmark import Benchmark, Clip
+from model.evaluation.davis import Davis
+from model.evaluation.jhmdb import Jhmdb
+from model.features import FeatureExtractor
+from model.geometry import Grid
+from model.labels import Anchor, FrameResult, Label, LabelObject, colour_of
+from model.labels.types import Mask
+from model.plan import Meeting, Plan
+from model.presets import Preset
+from model.propagator import Propagator, SoftMaps
+from model.rendered import RenderedClip, render_clip
+from model.video import Frame, open_video
+
+CURTAINS = (0.45, 0.6)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A clip to measure on; frames and truth are read when asked for.
+
+    Attributes:
+        name: unique among all clips.
+        dataset: `davis`, `jhmdb` or `curtain`.
+        source: where it comes from.
+    """
+
+    name: str
+    dataset: str
+    source: tuple[Benchmark[Any], Clip] | RenderedClip
+
+    def frames(self) -> list[Frame]:
+        if isinstance(self.source, RenderedClip):
+            return [Frame(i, 40 * i, image) for i, image in enumerate(self.source.frames())]
+        clip = self.source[1]
+        with open_video(clip.video) as source:
+            return list(source.frames(0, clip.frame_count))
+
+    def truth(self, frame: int) -> dict[int, Mask]:
+        """True masks by object."""
+        if isinstance(self.source, RenderedClip):
+            index_map = self.source.mask(frame)
+            return {each.id: index_map == each.id for each in self.source.objects}
+        benchmark, clip = self.source
+        return {each.object: each.mask for each in benchmark.truth(clip, frame).objects if each.mask is not None}
+
+    def anchor(self, frame: int) -> Anchor:
+        """A frame as a person would label it: the true masks of the first frame's objects, or that they are gone."""
+        wanted = [identity for identity, mask in self.truth(0).items() if mask.any()]
+        truth = self.truth(frame)
+        labels = (
+            Label(identity, truth[identity]) if truth[identity].any() else Label(identity, None, absent=True)
+            for identity in wanted
+        )
+        return Anchor(frame, tuple(labels))
+
+
+def measured_clips(davis: Path | None, jhmdb: Path | None, curtains: int = 0) -> list[Measured]:
+    """The clips of the datasets that are given, in the order of their names, and rendered ones of so many seeds."""
+    clips: list[Measured] = []
+    for name, benchmark in (("davis", davis and Davis(davis)), ("jhmdb", jhmdb and Jhmdb(jhmdb))):
+        if benchmark:
+            found = [Measured(clip.name, name, (benchmark, clip)) for clip in benchmark.select().clips]
+            clips += sorted((clip for clip in found if clip.truth(0)), key=lambda clip: clip.name)
+    for seed in range(curtains):
+        for width in CURTAINS:
+            clip = render_clip(width=320, height=240, frame_count=40, seed=seed, curtained=width)
+            clips.append(Measured(f"curtain-{seed}-{width}", "curtain", clip))
+    return clips
+
+
+class Carrier:
+    """Carries labels through one clip, again and again with other anchors: its frames are encoded once.
+
+    Args:
+        extractor: the encoder.
+        preset: how.
+        frames: of the whole clip, from index 0.
+    """
+
+    def __init__(self, extractor: FeatureExtractor, preset: Preset, frames: Sequence[Frame]) -> None:
+        self._extractor, self._preset, self._frames = extractor, preset, frames
+        height, width = frames[0].image.shape[:2]
+        self._grid = Grid.fit(width, height, preset.working_size)
+        self._features: list[Tensor | None] = [None] * len(frames)
+
+    def run(self, anchors: Sequence[Anchor]) -> Iterator[tuple[FrameResult, ChannelSet, SoftMaps]]:
+        """Results in order, both directions joined as in a job, each with what it was decoded from."""
+        ids = sorted({label.object for anchor in anchors for label in anchor.labels})
+        objects = [LabelObject(identity, f"object-{identity}", colour_of(identity)) for identity in ids]
+        channels = ChannelSet(objects, anchors, self._grid)
+        plan = Plan(range(len(self._frames)), tuple(sorted(channels.anchors)))
+        met = {soft.frame: soft for soft in self._pass(channels, reversed(plan.backward))}
+        meeting = Meeting(channels)
+        for position in range(plan.first):
+            yield self._decoded(channels, met[position])
+        for soft in self._pass(channels, plan.forward):
+            joined = meeting.join(soft, met[soft.frame]) if soft.frame in met else soft
+            yield self._decoded(channels, joined)
+
+    def _pass(self, channels: ChannelSet, positions: Iterator[int] | range) -> Iterator[SoftMaps]:
+        propagator = Propagator(self._extractor, channels, self._preset)
+        for position in positions:
+            yield propagator.step(self._frames[position], self._encoded(position))
+
+    def _encoded(self, position: int) -> Tensor:
+        features = self._features[position]
+        if features is None:
+            features = self._extractor(self._frames[position].image, self._grid)
+            self._features[position] = features
+        return features
+
+    def _decoded(self, channels: ChannelSet, soft: SoftMaps) -> tuple[FrameResult, ChannelSet, SoftMaps]:
+        time_ms = self._frames[soft.frame].time_ms
+        return decode(channels, soft.frame, time_ms, soft.values, soft.known, soft.evidence), channels, soft

@@ -1,0 +1,171 @@
+"""What looking at the frames that `labelprop propagate --review N` names is worth, against evenly spaced ones.
+
+    python tools/review.py --davis DAVIS [--preset NAME] [--counts 1,2,3,4,5,6,7,8] [--json review.json]
+
+Every sequence is carried from its first mask; then N further frames are given their true masks and all is carried
+again. The table goes into docs/accuracy.md between `<!-- review PRESET -->` and `<!-- end -->`, the curve into
+docs/review.png.
+`--json` keeps what is measured; sequences that it already holds, from the same model and options, are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from clips import Carrier, Measured, measured_clips
+from confidence import placed
+from tqdm import tqdm
+
+from model.catalogue import find_model
+from model.checkpoint import load_checkpoint
+from model.evaluation.metrics import jaccard
+from model.features import FeatureExtractor
+from model.labels import Anchor, FrameResult
+from model.presets import find_preset
+from model.review import suggest
+
+ROOT = Path(__file__).parents[1]
+_WAYS = ("named", "even")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--davis", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--sequences", default="", metavar="A,B", help="default: all")
+    parser.add_argument("--preset", default="plain")
+    parser.add_argument("--model", default="uvc-r18")
+    parser.add_argument("--working-size", type=int, default=0, help="0: the preset's own")
+    parser.add_argument("--frames", type=int, default=0, help="of each sequence at most; 0: all")
+    parser.add_argument("--counts", default="1,2,3,4,5,6,7,8", metavar="N,N", help="default: %(default)s")
+    parser.add_argument("--workers", type=int, default=2, help="sequences at a time (default: %(default)s)")
+    parser.add_argument("--json", type=Path, default=Path("review.json"), help="default: %(default)s")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "accuracy.md")
+    parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "review.png")
+    args = parser.parse_args()
+    counts = sorted({int(count) for count in args.counts.split(",")})
+    found = _measured(args, counts)
+    report = _report(found, counts, args)
+    print(report)
+    args.page.write_text(placed(args.page.read_text(), f"<!-- review {args.preset} -->", report))
+    plot(found, counts, args.plot)
+
+
+def evenly(frames: int, count: int) -> list[int]:
+    """So many frames that cut a clip whose first frame is known into pieces of one length."""
+    return [round(frames * (i + 1) / (count + 1)) for i in range(count)]
+
+
+def plot(found: dict[str, Any], counts: Sequence[int], path: Path) -> None:
+    """Mean J over sequences against the number of corrected frames, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 3.4), dpi=110, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    for way, label, colour in (("named", "frames named by --review", "#1f3a5f"), ("even", "evenly spaced", "#dd8452")):
+        values = [_mean(found, "none", 0), *(_mean(found, way, count) for count in counts)]
+        panel.plot([0, *counts], values, marker="o", markersize=4, color=colour, label=label)
+    panel.set(xlabel="corrected frames", ylabel="mean J of the sequences")
+    panel.grid(alpha=0.25, linewidth=0.5)
+    panel.legend(frameon=False, fontsize=8)
+    canvas.print_png(path)
+
+
+def _mean(found: dict[str, Any], way: str, count: int) -> float:
+    return float(np.mean([each[way][str(count)] for each in found.values()]))
+
+
+def _report(found: dict[str, Any], counts: Sequence[int], args: argparse.Namespace) -> str:
+    head = f"Model `{args.model}` (SHA-256 `{find_model(args.model, None).sha256[:12]}`), preset `{args.preset}`"
+    if args.working_size:
+        head += f", short side {args.working_size}"
+    if args.frames:
+        head += f", the first {args.frames} frames of each"
+    lines = [f"{head}. Mean J over all frames but the first, then over {len(found)} sequences.", ""]
+    lines += [f"| corrected frames | 0 | {' | '.join(map(str, counts))} |"]
+    lines += [f"| {' | '.join(['---'] * (len(counts) + 2))} |"]
+    for way, label in (("named", "named by `--review`"), ("even", "evenly spaced")):
+        values = [_mean(found, "none", 0), *(_mean(found, way, count) for count in counts)]
+        lines.append(f"| {label} | {' | '.join(f'{value:.3f}' for value in values)} |")
+    if 5 in counts:
+        lines += ["", "With five, by sequence:", "", f"| | {' | '.join(found)} |"]
+        lines += [f"| {' | '.join(['---'] * (len(found) + 1))} |"]
+        for way, label in (("none", "none"), ("named", "named"), ("even", "evenly spaced")):
+            count = "0" if way == "none" else "5"
+            lines.append(f"| {label} | {' | '.join(f'{each[way][count]:.3f}' for each in found.values())} |")
+    return "\n".join(lines)
+
+
+def _measured(args: argparse.Namespace, counts: list[int]) -> dict[str, Any]:
+    key = {
+        "model": find_model(args.model, None).sha256,
+        "preset": args.preset,
+        "working_size": args.working_size,
+        "frames": args.frames,
+        "counts": counts,
+    }
+    kept = json.loads(args.json.read_text()) if args.json.exists() else {}
+    done: dict[str, Any] = kept["sequences"] if kept.get("key") == key else {}
+    clips = measured_clips(args.davis, None)
+    wanted = args.sequences.split(",") if args.sequences else [clip.name for clip in clips]
+    settings = (args.model, args.preset, args.working_size, args.frames)
+    context = multiprocessing.get_context("spawn")
+    waiting = [clip for clip in clips if clip.name in wanted and clip.name not in done]
+    with ProcessPoolExecutor(args.workers, context, _start, settings) as pool:
+        outcomes = pool.map(partial(_curve, counts=counts), waiting)
+        for clip, outcome in zip(waiting, tqdm(outcomes, total=len(waiting), unit="sequence"), strict=True):
+            done[clip.name] = outcome
+            args.json.write_text(json.dumps({"key": key, "sequences": done}, indent=1))
+    return {name: done[name] for name in wanted}
+
+
+_here: tuple[FeatureExtractor, Any, int] | None = None
+
+
+def _start(model: str, preset: str, working_size: int, frames: int) -> None:
+    global _here
+    torch.set_num_threads(1)
+    extractor = FeatureExtractor(load_checkpoint(find_model(model, None).path))
+    found = find_preset(preset)
+    _here = (extractor, replace(found, working_size=working_size or found.working_size), frames)
+
+
+def _curve(clip: Measured, *, counts: Sequence[int]) -> dict[str, Any]:
+    """Mean J of one sequence by way and number of corrected frames, and the frames that were corrected."""
+    assert _here is not None
+    extractor, preset, most = _here
+    frames = clip.frames()[: most or None]
+    carrier, first = Carrier(extractor, preset, frames), clip.anchor(0)
+
+    def carried(corrected: Sequence[int]) -> tuple[float, list[FrameResult]]:
+        anchors: list[Anchor] = [first, *(clip.anchor(frame) for frame in sorted(corrected))]
+        results = [result for result, _, _ in carrier.run(anchors)]
+        return float(np.mean([_overlap(clip, result) for result in results[1:]])), results
+
+    before, results = carried([])
+    order = [each.frame for each in suggest(results, max(counts))]
+    outcome: dict[str, Any] = {"none": {"0": before}, "order": order, **{way: {} for way in _WAYS}}
+    for count in counts:
+        outcome["named"][str(count)] = carried(order[:count])[0]
+        outcome["even"][str(count)] = carried(evenly(len(frames), count))[0]
+    return outcome
+
+
+def _overlap(clip: Measured, result: FrameResult) -> float:
+    truth = clip.truth(result.frame)
+    return float(np.mean([jaccard(o.mask, truth[o.object]) for o in result.objects if o.mask is not None]))
+
+
+if __name__ == "__main__":
+    main()
