@@ -31,6 +31,8 @@ class Preset:
         temperature: the softmax's divisor for cosine similarities.
         anchor_favour: added to the similarity of an anchor's cells, where memory follows objects: what a person gave is
             worth more than what came of it, and keeps labels from drifting onto what passes by.
+        least_share: soft labels below it are forgotten, so that they do not creep through the frame, where every cell
+            that they reach must be matched.
         pixels: whether a step looks at the frame's image and not at its features alone; only where it does not are
             frames left undecoded whose features are kept.
     """
@@ -48,6 +50,7 @@ class Preset:
     top_k: int = 10
     temperature: float = 0.07
     anchor_favour: float = 0.0
+    least_share: float = 0.0
     pixels: bool = False
 
 

@@ -147,6 +147,8 @@ class Propagator:
         # Memory holds labels in eight bits, like a mask: shares below 1/510 end here instead of creeping through the
         # whole frame, which is what lets tiles without any label be left out, and a checkpoint is small and exact.
         values = (values * 255).round() / 255
+        if self._preset.least_share:
+            values[values < self._preset.least_share] = 0
         told = {slot: self._held(slot).kinds == _PRESENT for slot in self._order}
         evidence = self._witness.hear(features, values, told)
         known_cells = given.known if given else None
