@@ -32,6 +32,8 @@ def decode(
     values: Tensor,
     known: np.ndarray,
     evidence: np.ndarray | None = None,
+    *,
+    declare_gone: bool = True,
 ) -> FrameResult:
     """The labels of one frame.
 
@@ -42,8 +44,8 @@ def decode(
     keypoints of an object whose region is known from elsewhere, the region is propagated, and the object's confidence
     is the region's; given keypoints have 1 of their own. Likewise given regions may stand beside propagated keypoints.
 
-    A region that the evidence does not take for its object any more is left empty, and the object is not visible; the
-    soft maps know nothing of it, so that the object is there again as soon as the evidence says so.
+    A region that the evidence does not take for its object any more is left empty, and the object is not visible, if
+    `declare_gone` says so; the soft maps know nothing of it, and the object is there again as soon as the evidence is.
 
     Args:
         values: (C, rows, columns) float32 soft maps on the CPU.
@@ -55,7 +57,9 @@ def decode(
     anchor = channels.anchors.get(frame)
     labels = {label.object: label for label in anchor.labels} if anchor else {}
     objects = tuple(
-        _object(channels, declared, masks.get(declared.id), values, known, labels.get(declared.id), evidence)
+        _object(
+            channels, declared, masks.get(declared.id), values, known, labels.get(declared.id), evidence, declare_gone
+        )
         for declared in channels.objects
     )
     return FrameResult(frame=frame, time_ms=time_ms, objects=objects)
@@ -98,6 +102,7 @@ def _object(
     known: np.ndarray,
     label: Label | None,
     evidence: np.ndarray | None,
+    declare_gone: bool,
 ) -> ObjectResult:
     keypoints = _keypoints(channels, declared, values, known, label)
     region = channels.index.get(Channel(declared.id))
@@ -105,7 +110,7 @@ def _object(
     if mask is not None and region is not None and mask.any():
         told = None if evidence is None else evidence[region]
         propagated = _mass(values[region]) if told is None else round(expected_overlap(told), 3)
-        lost = told is not None and gone(told)
+        lost = declare_gone and told is not None and gone(told)
     if label is not None:
         given = label.absent or label.mask is not None or mask is None
         mask = label.mask if label.mask is not None else mask

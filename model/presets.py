@@ -33,6 +33,8 @@ class Preset:
             worth more than what came of it, and keeps labels from drifting onto what passes by.
         least_share: soft labels below it are forgotten, so that they do not creep through the frame, where every cell
             that they reach must be matched.
+        declares_gone: whether an object that the evidence speaks against is left empty and `visible: false`
+            (`model.confidence.gone`), and not only one of which nothing arrived.
         pixels: whether a step looks at the frame's image and not at its features alone; only where it does not are
             frames left undecoded whose features are kept.
     """
@@ -51,10 +53,11 @@ class Preset:
     temperature: float = 0.07
     anchor_favour: float = 0.0
     least_share: float = 0.0
+    declares_gone: bool = False
     pixels: bool = False
 
 
-_FOLLOWING = Preset(
+_BALANCED = Preset(
     name="balanced",
     enlarge=True,
     centred=True,
@@ -62,18 +65,19 @@ _FOLLOWING = Preset(
     recent_frames=9,
     latest_frames=4,
     spacing=5,
-    radius=8,
     top_k=20,
     anchor_favour=0.08,
+    least_share=0.02,
+    declares_gone=True,
 )
 
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
         Preset(name="plain"),
-        _FOLLOWING,
-        replace(_FOLLOWING, name="accurate", recent_frames=14, radius=12),
-        replace(_FOLLOWING, name="fast", working_size=352, recent_frames=6, latest_frames=3, radius=6),
+        replace(_BALANCED, name="fast", working_size=352, recent_frames=6, latest_frames=3, radius=6),
+        _BALANCED,
+        replace(_BALANCED, name="accurate", recent_frames=14),
     )
 }
 

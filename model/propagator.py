@@ -122,7 +122,15 @@ class Propagator:
         """Labels frames as they come: nothing ahead of the present frame is needed or looked at."""
         for frame in frames:
             soft = self.step(frame)
-            yield decode(self._channels, soft.frame, frame.time_ms, soft.values, soft.known, soft.evidence)
+            yield decode(
+                self._channels,
+                soft.frame,
+                frame.time_ms,
+                soft.values,
+                soft.known,
+                soft.evidence,
+                declare_gone=self._preset.declares_gone,
+            )
 
     @torch.inference_mode()
     def step(self, frame: Frame, features: Tensor | None = None) -> SoftMaps:

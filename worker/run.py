@@ -212,7 +212,15 @@ class _Run:
 
     def _decode(self, soft: SoftMaps) -> FrameResult:
         time_ms = self.source.table.time_ms(soft.frame)
-        return decode(self.channels, soft.frame, time_ms, soft.values, soft.known, soft.evidence)
+        return decode(
+            self.channels,
+            soft.frame,
+            time_ms,
+            soft.values,
+            soft.known,
+            soft.evidence,
+            declare_gone=self.preset.declares_gone,
+        )
 
     def _met(self, chunk: int) -> dict[int, SoftMaps]:
         """The backward pass's soft maps of the frames of `chunk` that both directions reach."""

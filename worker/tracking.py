@@ -144,7 +144,9 @@ class _Group:
             self._propagator.step(Frame(0, 0, self.frame.image), self.frame.features)
         self.steps += 1
         soft = self._propagator.step(Frame(self.steps, 0, frame.image), frame.features)
-        self.result = decode(self._channels, self.steps, 0, soft.values, soft.known, soft.evidence)
+        self.result = decode(
+            self._channels, self.steps, 0, soft.values, soft.known, soft.evidence, declare_gone=preset.declares_gone
+        )
         self.current = frame
 
     def forget(self) -> None:

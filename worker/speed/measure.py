@@ -198,7 +198,15 @@ class _Run:
                     soft = propagator.step(frame, features)
                 with watch("upsample"):
                     done.append(
-                        decode(self.channels, frame.index, frame.time_ms, soft.values, soft.known, soft.evidence)
+                        decode(
+                            self.channels,
+                            frame.index,
+                            frame.time_ms,
+                            soft.values,
+                            soft.known,
+                            soft.evidence,
+                            declare_gone=self.preset.declares_gone,
+                        )
                     )
                 watch.frame_done(count=index >= first)
                 windows.write(0 if index == 0 else 1 + index % self.recent, features)
