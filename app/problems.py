@@ -156,6 +156,8 @@ KINDS: dict[str, Kind] = {
         Kind("bad-model", 422, "The model's file cannot be used", "The checkpoint is not a safetensors file with the header that this service reads. The operator must replace or remove it."),
         Kind("model-changed", 409, "The model is not the one the job was accepted with", "A job pins its model's SHA-256 when it is accepted. The file of that name has been replaced since. Put the old file back, or submit the job again."),
         Kind("bad-device", 422, "The device cannot be used", "The model is to run on a device that this machine does not have, such as `cuda` without a GPU. The operator sets it (`LABELPROP_DEVICE`); `auto` takes the best there is."),
+        # Measuring (on the command line)
+        Kind("no-opencv", 422, "OpenCV is not installed", "Optical flow, which `labelprop bench` holds propagation against, needs OpenCV: `pip install 'labelprop[flow]'`, or leave it out with `--no-flow`."),
         # Training (on the command line)
         Kind("unknown-recipe", 422, "Unknown recipe", "`labelprop train --help` lists the recipes."),
         Kind("bad-config", 422, "The training config cannot be used", "A field does not exist, has a value that it cannot have, or does not go with another. `detail` names it; `--set FIELD=VALUE` changes it."),

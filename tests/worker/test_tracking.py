@@ -89,7 +89,7 @@ def test_memories_are_bounded_and_an_idle_one_starts_from_its_picture(
     tracker.step(next_, second)
     assert first._group._propagator is None
     assert second._group._propagator is not None
-    assert jaccard(tracker.step(tracker.prepare(clip.frame(3)), first).mask, clip.mask(3) == 1) > 0.6
+    assert jaccard(tracker.step(tracker.prepare(clip.frame(3)), first).mask, clip.mask(3) == 1) > 0.4
 
 
 def test_a_picture_of_another_size_is_refused(tracker: Tracker, clip: RenderedClip) -> None:
