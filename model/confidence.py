@@ -15,16 +15,15 @@ from model.evidence import NAMES
 
 # Written by: python tools/confidence.py --davis DAVIS --jhmdb JHMDB --refit
 # fitted:
-INTERCEPT = -4.881
+INTERCEPT = -5.038
 WEIGHTS = {
-    "mass": 1.383,
-    "outline": 1.447,
-    "back": 0.377,
-    "kept": 0.485,
-    "likeness": 1.180,
-    "found": 0.432,
-    "spread": 1.394,
-    "memory": 0.295,
+    "mass": 1.874,
+    "outline": 2.294,
+    "back": 0.095,
+    "kept": 0.108,
+    "own": 0.324,
+    "spread": 1.254,
+    "memory": 0.701,
 }
 # end of fitted
 
