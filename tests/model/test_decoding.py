@@ -50,6 +50,13 @@ class TestEvidence:
             assert first.confidence == round(expected_overlap(told[0]), 3)
             assert second.visible
 
+    def test_a_preset_may_leave_that_to_the_maps_alone(self, objects_of: ObjectsOf) -> None:
+        channels = _channels(objects_of(1))
+        values, nothing = channels.maps(0).values * 2, np.zeros((1, len(NAMES)), np.float32)
+        (entry,) = decode(channels, 5, 200, values, np.ones(1, bool), nothing, declare_gone=False).objects
+        assert entry.visible
+        assert entry.confidence == round(expected_overlap(nothing[0]), 3)
+
     def test_what_an_anchor_gives_stays_whatever_the_evidence_says(self, objects_of: ObjectsOf) -> None:
         channels = _channels(objects_of(1))
         nothing = np.zeros((1, len(NAMES)), np.float32)
