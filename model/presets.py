@@ -31,8 +31,6 @@ class Preset:
         temperature: the softmax's divisor for cosine similarities.
         anchor_favour: added to the similarity of an anchor's cells, where memory follows objects: what a person gave is
             worth more than what came of it, and keeps labels from drifting onto what passes by.
-        least_share: soft labels of regions below it are forgotten, so that they do not creep through the frame, where
-            every cell that they reach must be matched.
         declares_gone: whether an object that the evidence speaks against is left empty and `visible: false`
             (`model.confidence.gone`), and not only one of which nothing arrived.
         pixels: whether a step looks at the frame's image and not at its features alone; only where it does not are
@@ -52,7 +50,6 @@ class Preset:
     top_k: int = 10
     temperature: float = 0.07
     anchor_favour: float = 0.0
-    least_share: float = 0.0
     declares_gone: bool = False
     pixels: bool = False
 
@@ -67,7 +64,6 @@ _BALANCED = Preset(
     spacing=5,
     top_k=20,
     anchor_favour=0.08,
-    least_share=0.02,
     declares_gone=True,
 )
 

@@ -93,7 +93,6 @@ class Propagator:
             device=device,
         )
         self._localiser = Localiser(channels)
-        self._regions = [number for number, channel in enumerate(channels.channels) if channel.keypoint is None]
         # Where each object was last seen in this direction, and how many frames this one has taken.
         self._last: Places = np.full((len(self._localiser), 6), np.nan, np.float32)
         self._steps = 0
@@ -156,11 +155,6 @@ class Propagator:
         # Memory holds labels in eight bits, like a mask: shares below 1/510 end here instead of creeping through the
         # whole frame, which is what lets tiles without any label be left out, and a checkpoint is small and exact.
         values = (values * 255).round() / 255
-        if self._preset.least_share:
-            # Regions alone: a keypoint's map is thin from the beginning.
-            values[:, self._regions] = torch.where(
-                values[:, self._regions] < self._preset.least_share, 0.0, values[:, self._regions]
-            )
         told = {slot: self._held(slot).kinds == _PRESENT for slot in self._order}
         evidence = self._witness.hear(features, values, told)
         known_cells = given.known if given else None

@@ -24,7 +24,6 @@ def test_plain_is_frozen_value_by_value() -> None:
         "top_k": 10,
         "temperature": 0.07,
         "anchor_favour": 0.0,
-        "least_share": 0.0,
         "declares_gone": False,
         "pixels": False,
     }

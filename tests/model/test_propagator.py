@@ -548,17 +548,6 @@ class TestFollowing:
         lost = _propagate(extractor, frames, objects, anchors, replace(PLAIN, radius=3))
         assert _iou(lost[-1].objects[0].mask, again) < 0.1
 
-    def test_faint_labels_of_regions_are_forgotten_and_keypoints_are_not(
-        self, extractor: FeatureExtractor, frames_of: FramesOf
-    ) -> None:
-        clip = render_clip(width=160, height=120, frame_count=3)
-        preset = replace(FOLLOWING, least_share=0.2)
-        channels, soft = _soft(extractor, frames_of(clip), clip.objects, [clip.anchor(0)], preset)
-        for maps in soft[1:]:
-            faint = ((maps.values > 0) & (maps.values < 0.2)).flatten(1).any(dim=1).tolist()
-            assert not any(lies for lies, channel in zip(faint, channels.channels, strict=True) if not channel.keypoint)
-            assert any(lies for lies, channel in zip(faint, channels.channels, strict=True) if channel.keypoint)
-
     def test_memory_keeps_the_latest_frames_and_older_ones_at_a_distance(
         self, extractor: FeatureExtractor, frames_of: FramesOf
     ) -> None:
