@@ -119,9 +119,11 @@ def evaluate(
         raise InputError(detail) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - others:
-            child.terminate()
-            child.join()
+        # Until there are none: one may just have been starting when its pool broke.
+        while children := set(multiprocessing.active_children()) - others:
+            for child in children:
+                child.terminate()
+                child.join()
 
 
 def request_of(given: Anchor, benchmark: Benchmark[Any], options: dict[str, Any]) -> dict[str, Any]:
