@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.encoder import MIN_SIDE, STRIDE
+from model.presets import Preset
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Grid:
         scale = working_size / min(width, height)
         scale = scale if enlarge else min(1.0, scale)
         return cls(width, height, max(1, round(width * scale)), max(1, round(height * scale)))
+
+    @classmethod
+    def of(cls, preset: Preset, width: int, height: int, working_size: int | None = None) -> Grid:
+        """The grid of a video by a preset, `working_size` in place of the preset's own where it is given."""
+        return cls.fit(width, height, working_size or preset.working_size, enlarge=preset.enlarge)
 
     @property
     def columns(self) -> int:

@@ -1,9 +1,9 @@
 """Localisation at test time: where each object is, so that its pixels are matched to where it was.
 
 UVC (Li et al. 2019) localises a region by the affinity before it matches the pixels in it. Here an object's place on a
-frame is the mean of the cells that carry most of it; memory is then looked at
-through windows that moved with the object. An object that is nowhere is searched for in the whole frame by its anchor's
-cells, each of which must be found again on the way back.
+frame is the mean of the cells that carry most of it; memory is then looked at through windows that moved with the
+object. Each object is also searched for in the whole frame by its anchor's cells, each of which must be found again on
+the way back.
 """
 
 from __future__ import annotations

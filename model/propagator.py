@@ -115,8 +115,7 @@ class Propagator:
         height: int,
     ) -> Propagator:
         """A propagator for frames of this size."""
-        grid = Grid.fit(width, height, preset.working_size, enlarge=preset.enlarge)
-        return cls(extractor, ChannelSet(objects, anchors, grid), preset)
+        return cls(extractor, ChannelSet(objects, anchors, Grid.of(preset, width, height)), preset)
 
     def run(self, frames: Iterable[Frame]) -> Iterator[FrameResult]:
         """Labels frames as they come: nothing ahead of the present frame is needed or looked at."""
@@ -160,8 +159,7 @@ class Propagator:
         known_cells = given.known if given else None
         self._remember(_Remembered(frame.index, given is not None, kinds, self._steps, known_cells), features, values)
         self._steps += 1
-        shape = (len(self._channels), self._grid.rows, self._grid.columns)
-        return SoftMaps(frame.index, values.T.reshape(shape).cpu(), kinds != _UNKNOWN, evidence)
+        return SoftMaps(frame.index, self._maps(values).cpu(), kinds != _UNKNOWN, evidence)
 
     def state(self) -> dict[str, np.ndarray]:
         """What the next step needs, without the features: those are computed anew from the frames."""
@@ -247,7 +245,7 @@ class Propagator:
         return moved
 
     def _look_again(self, features: Tensor) -> None:
-        """Looks for every object in the whole frame by the nearest anchor that shows it.
+        """Looks for every object in the whole frame by the latest anchor that shows it.
 
         Where enough of it is found beyond the windows' reach of where it was last, it is there: it has come back, or
         what was followed was not it.
@@ -264,6 +262,7 @@ class Propagator:
             assert places is not None
             moved = np.array([sighting.down, sighting.right], np.float32)
             there = places[number] + moved[[0, 1, 0, 0, 1, 1]]
+            # Said so that an object that was never seen in this direction, at NaN, counts as far away.
             if not np.hypot(*(there - self._last[number])[:2]) <= self._preset.radius:
                 self._last[number] = there
 
@@ -280,7 +279,8 @@ class Propagator:
         return None
 
     def _maps(self, values: Tensor) -> Tensor:
-        return values.T.unflatten(1, (self._grid.rows, self._grid.columns))
+        """(cells, C) to (C, rows, columns): the way back from `_flat`."""
+        return values.T.reshape(len(self._channels), self._grid.rows, self._grid.columns)
 
     def _transfer(self, values: Tensor, matches: list[Matches], members: list[int]) -> None:
         cells = torch.cat([match.cells for match in matches])
@@ -367,7 +367,7 @@ class Propagator:
         self._witness.remember(slot, features, values, remembered.kinds == _PRESENT, remembered.known_cells)
         self._labels[slot] = values
         if self._preset.follow:
-            maps = self._maps(values).contiguous()
+            maps = self._maps(values)
             remembered.places = self._localiser.places(maps)
             self._shares.pop(slot, None)
             if remembered.anchor:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from page import placed
 
 PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
 _MOST_ROWS = 30
@@ -24,21 +25,9 @@ def main() -> None:
     args = parser.parse_args()
     text = args.page.read_text()
     for path in args.files:
-        text = placed(text, json.loads(path.read_text()))
+        report = json.loads(path.read_text())
+        text = placed(text, f"{report['benchmark']} {report['preset']['name']}", _table(report))
     args.page.write_text(text)
-
-
-def placed(text: str, report: Mapping[str, Any]) -> str:
-    """The page with this report's table.
-
-    Raises:
-        SystemExit: the page has no place for it.
-    """
-    mark = f"<!-- {report['benchmark']} {report['preset']['name']} -->"
-    pattern = re.compile(re.escape(mark) + r"\n.*?<!-- end -->", re.DOTALL)
-    if len(pattern.findall(text)) != 1:
-        raise SystemExit(f"The page should say {mark} ... <!-- end --> once.")
-    return pattern.sub(lambda _: f"{mark}\n{_table(report)}\n<!-- end -->", text)
 
 
 def _table(report: Mapping[str, Any]) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from model.catalogue import find_model
 from model.channels import ChannelSet
+from model.checkpoint import load_checkpoint
 from model.decoding import decode
 from model.evaluation.benchmark import Benchmark, Clip
 from model.evaluation.davis import Davis
@@ -19,7 +22,7 @@ from model.geometry import Grid
 from model.labels import Anchor, FrameResult, Label, LabelObject, colour_of
 from model.labels.types import Mask
 from model.plan import Meeting, Plan
-from model.presets import Preset
+from model.presets import Preset, find_preset
 from model.propagator import Propagator, SoftMaps
 from model.rendered import RenderedClip, render_clip
 from model.video import Frame, open_video
@@ -91,9 +94,9 @@ class Carrier:
     """
 
     def __init__(self, extractor: FeatureExtractor, preset: Preset, frames: Sequence[Frame]) -> None:
-        self._extractor, self._preset, self._frames = extractor, preset, frames
+        self._extractor, self._preset, self.frames = extractor, preset, frames
         height, width = frames[0].image.shape[:2]
-        self._grid = Grid.fit(width, height, preset.working_size)
+        self._grid = Grid.of(preset, width, height)
         self._features: list[Tensor | None] = [None] * len(frames)
 
     def run(self, anchors: Sequence[Anchor]) -> Iterator[tuple[FrameResult, ChannelSet, SoftMaps]]:
@@ -101,7 +104,7 @@ class Carrier:
         ids = sorted({label.object for anchor in anchors for label in anchor.labels})
         objects = [LabelObject(identity, f"object-{identity}", colour_of(identity)) for identity in ids]
         channels = ChannelSet(objects, anchors, self._grid)
-        plan = Plan(range(len(self._frames)), tuple(sorted(channels.anchors)))
+        plan = Plan(range(len(self.frames)), tuple(sorted(channels.anchors)))
         met = {soft.frame: soft for soft in self._pass(channels, reversed(plan.backward))}
         meeting = Meeting(channels)
         for position in range(plan.first):
@@ -113,15 +116,41 @@ class Carrier:
     def _pass(self, channels: ChannelSet, positions: Iterator[int] | range) -> Iterator[SoftMaps]:
         propagator = Propagator(self._extractor, channels, self._preset)
         for position in positions:
-            yield propagator.step(self._frames[position], self._encoded(position))
+            yield propagator.step(self.frames[position], self._encoded(position))
 
     def _encoded(self, position: int) -> Tensor:
         features = self._features[position]
         if features is None:
-            features = self._extractor(self._frames[position].image, self._grid)
+            features = self._extractor(self.frames[position].image, self._grid)
             self._features[position] = features
         return features
 
     def _decoded(self, channels: ChannelSet, soft: SoftMaps) -> tuple[FrameResult, ChannelSet, SoftMaps]:
-        time_ms = self._frames[soft.frame].time_ms
+        time_ms = self.frames[soft.frame].time_ms
         return decode(channels, soft.frame, time_ms, soft.values, soft.known, soft.evidence), channels, soft
+
+
+# What a process of several keeps: its encoder, the preset, and how many frames of a clip it takes at most.
+_here: tuple[FeatureExtractor, Preset, int] | None = None
+
+
+def prepare(model: str, preset: str, working_size: int, frames: int) -> None:
+    """Makes this process ready for `carrier_of`.
+
+    Args:
+        model, preset: their names.
+        working_size: in place of the preset's own; 0 leaves that.
+        frames: of every clip at most; 0 takes all.
+    """
+    global _here
+    torch.set_num_threads(1)
+    extractor = FeatureExtractor(load_checkpoint(find_model(model, None).path))
+    found = find_preset(preset)
+    _here = (extractor, replace(found, working_size=working_size or found.working_size), frames)
+
+
+def carrier_of(clip: Measured) -> Carrier:
+    """The clip, ready to be carried as `prepare` said."""
+    assert _here is not None
+    extractor, preset, most = _here
+    return Carrier(extractor, preset, clip.frames()[: most or None])

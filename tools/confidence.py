@@ -19,25 +19,21 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from clips import Carrier, Measured, measured_clips
+from clips import Measured, carrier_of, measured_clips, prepare
 from numpy.typing import NDArray
+from page import placed
 from tqdm import tqdm
 
 from model import confidence, evidence
 from model.catalogue import find_model
 from model.channels import Channel
-from model.checkpoint import load_checkpoint
 from model.decoding import decode
 from model.evaluation.metrics import jaccard
-from model.features import FeatureExtractor
-from model.presets import find_preset
 
 ROOT = Path(__file__).parents[1]
 _Floats = NDArray[np.float64]
@@ -72,7 +68,7 @@ def main() -> None:
     report = _report(table, estimates, args)
     print(report)
     text = args.page.read_text()
-    args.page.write_text(placed(text, f"<!-- confidence {args.preset} -->", report))
+    args.page.write_text(placed(text, f"confidence {args.preset}", report))
     shown = ~table.fitting & ~table.hidden
     plot(estimates[shown], table.truth[shown], table.datasets[shown], args.plot)
 
@@ -195,18 +191,6 @@ def plot(estimates: _Floats, truth: _Floats, datasets: NDArray[np.str_], path: P
     canvas.print_png(path)
 
 
-def placed(text: str, mark: str, report: str) -> str:
-    """The page with the report behind its mark.
-
-    Raises:
-        SystemExit: the page has no place for it.
-    """
-    pattern = re.compile(re.escape(mark) + r"\n.*?<!-- end -->", re.DOTALL)
-    if len(pattern.findall(text)) != 1:
-        raise SystemExit(f"The page should say {mark} ... <!-- end --> once.")
-    return pattern.sub(lambda _: f"{mark}\n{report}\n<!-- end -->", text)
-
-
 def _report(table: Table, estimates: _Floats, args: argparse.Namespace) -> str:
     head = f"Preset `{args.preset}`"
     if args.working_size:
@@ -303,30 +287,16 @@ def _rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     missing = [clip for clip in clips if clip.name not in done]
     settings = (args.model, args.preset, args.working_size, args.frames)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(args.workers, context, _start, settings) as pool:
+    with ProcessPoolExecutor(args.workers, context, prepare, settings) as pool:
         for clip, rows in zip(missing, tqdm(pool.map(_measure, missing), total=len(missing), unit="clip"), strict=True):
             done[clip.name] = rows
             args.cache.write_text(json.dumps({"key": key, "clips": done}))
     return [row for clip in clips for row in done[clip.name]]
 
 
-_here: tuple[FeatureExtractor, Any, int] | None = None
-
-
-def _start(model: str, preset: str, working_size: int, frames: int) -> None:
-    global _here
-    torch.set_num_threads(1)
-    extractor = FeatureExtractor(load_checkpoint(find_model(model, None).path))
-    found = find_preset(preset)
-    _here = (extractor, replace(found, working_size=working_size or found.working_size), frames)
-
-
 def _measure(clip: Measured) -> list[dict[str, Any]]:
-    assert _here is not None
-    extractor, preset, most = _here
-    frames = clip.frames()[: most or None]
     rows = []
-    for result, channels, soft in Carrier(extractor, preset, frames).run([clip.anchor(0)]):
+    for result, channels, soft in carrier_of(clip).run([clip.anchor(0)]):
         if result.frame == 0:
             continue
         truth = clip.truth(result.frame)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from page import replaced
 
 from worker.speed.tables import markdown
 
@@ -28,21 +27,8 @@ def main() -> None:
         name, equals, path = each.partition("=")
         if not equals:
             raise SystemExit(f"{each!r} should be NAME=FILE.json, NAME as the page has it.")
-        text = placed(text, name, json.loads(Path(path).read_text()))
+        text = replaced(text, f"bench {name}", markdown(json.loads(Path(path).read_text()), name))
     args.page.write_text(text)
-
-
-def placed(text: str, name: str, report: Mapping[str, Any]) -> str:
-    """The page with this report's tables.
-
-    Raises:
-        SystemExit: the page has no place for them.
-    """
-    mark = f"<!-- bench {name} -->"
-    pattern = re.compile(re.escape(mark) + r"\n.*?<!-- end -->", re.DOTALL)
-    if len(pattern.findall(text)) != 1:
-        raise SystemExit(f"The page should say {mark} ... <!-- end --> once.")
-    return pattern.sub(lambda _: markdown(report, name), text)
 
 
 if __name__ == "__main__":

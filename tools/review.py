@@ -15,23 +15,18 @@ import json
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from clips import Carrier, Measured, measured_clips
-from confidence import placed
+from clips import Measured, carrier_of, measured_clips, prepare
+from page import placed
 from tqdm import tqdm
 
 from model.catalogue import find_model
-from model.checkpoint import load_checkpoint
 from model.evaluation.metrics import jaccard
-from model.features import FeatureExtractor
 from model.labels import Anchor, FrameResult
-from model.presets import find_preset
 from model.review import suggest
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +51,7 @@ def main() -> None:
     found = _measured(args, counts)
     report = _report(found, counts, args)
     print(report)
-    args.page.write_text(placed(args.page.read_text(), f"<!-- review {args.preset} -->", report))
+    args.page.write_text(placed(args.page.read_text(), f"review {args.preset}", report))
     plot(found, counts, args.plot)
 
 
@@ -122,7 +117,7 @@ def _measured(args: argparse.Namespace, counts: list[int]) -> dict[str, Any]:
     settings = (args.model, args.preset, args.working_size, args.frames)
     context = multiprocessing.get_context("spawn")
     waiting = [clip for clip in clips if clip.name in wanted and clip.name not in done]
-    with ProcessPoolExecutor(args.workers, context, _start, settings) as pool:
+    with ProcessPoolExecutor(args.workers, context, prepare, settings) as pool:
         outcomes = pool.map(partial(_curve, counts=counts), waiting)
         for clip, outcome in zip(waiting, tqdm(outcomes, total=len(waiting), unit="sequence"), strict=True):
             done[clip.name] = outcome
@@ -130,23 +125,9 @@ def _measured(args: argparse.Namespace, counts: list[int]) -> dict[str, Any]:
     return {name: done[name] for name in wanted}
 
 
-_here: tuple[FeatureExtractor, Any, int] | None = None
-
-
-def _start(model: str, preset: str, working_size: int, frames: int) -> None:
-    global _here
-    torch.set_num_threads(1)
-    extractor = FeatureExtractor(load_checkpoint(find_model(model, None).path))
-    found = find_preset(preset)
-    _here = (extractor, replace(found, working_size=working_size or found.working_size), frames)
-
-
 def _curve(clip: Measured, *, counts: Sequence[int]) -> dict[str, Any]:
     """Mean J of one sequence by way and number of corrected frames, and the frames that were corrected."""
-    assert _here is not None
-    extractor, preset, most = _here
-    frames = clip.frames()[: most or None]
-    carrier, first = Carrier(extractor, preset, frames), clip.anchor(0)
+    carrier, first = carrier_of(clip), clip.anchor(0)
 
     def carried(corrected: Sequence[int]) -> tuple[float, list[FrameResult]]:
         anchors: list[Anchor] = [first, *(clip.anchor(frame) for frame in sorted(corrected))]
@@ -158,7 +139,7 @@ def _curve(clip: Measured, *, counts: Sequence[int]) -> dict[str, Any]:
     outcome: dict[str, Any] = {"none": {"0": before}, "order": order, **{way: {} for way in _WAYS}}
     for count in counts:
         outcome["named"][str(count)] = carried(order[:count])[0]
-        outcome["even"][str(count)] = carried(evenly(len(frames), count))[0]
+        outcome["even"][str(count)] = carried(evenly(len(carrier.frames), count))[0]
     return outcome
 
 

@@ -103,7 +103,7 @@ class _Run:
         self.on_frame, self.on_checkpoint = on_frame, on_checkpoint
         self.preset = find_preset(spec.options.preset)
         objects, anchors = build_labels(spec)
-        grid = Grid.fit(spec.video.width, spec.video.height, spec.options.working_size, enlarge=self.preset.enlarge)
+        grid = Grid.of(self.preset, spec.video.width, spec.video.height, spec.options.working_size)
         self.channels = ChannelSet(objects, anchors, grid)
         self.meeting = Meeting(self.channels)
         self.frames = spec.options.frames

@@ -70,8 +70,7 @@ class Tracker:
 
     def prepare(self, image: NDArray[np.uint8]) -> TrackedFrame:
         """Encodes a picture, (H, W, 3) uint8 RGB."""
-        preset = self._preset
-        grid = Grid.fit(image.shape[1], image.shape[0], preset.working_size, enlarge=preset.enlarge)
+        grid = Grid.of(self._preset, image.shape[1], image.shape[0])
         return TrackedFrame(image, self._extractor(image, grid), grid)
 
     def start(self, frame: TrackedFrame, label: Label) -> Target:

@@ -22,6 +22,7 @@ from model.geometry import Grid
 from model.labels import Anchor, FrameResult, LabelObject, ObjectResult
 from model.labels.raster import tight_box
 from model.labels.types import Mask
+from model.presets import find_preset
 from model.video import VideoSource
 from worker.run import Progress
 from worker.speed.stopwatch import Watch, unwatched
@@ -136,7 +137,8 @@ def run_flow(
     regions = {label.object: label.mask for label in anchor.labels if label.mask is not None}
     if len(anchors) > 1 or anchor.frame != frames.start or not regions:
         raise InputError("Optical flow carries masks or boxes from the first frame on, and nothing else.")
-    grid = Grid.fit(spec.video.width, spec.video.height, spec.options.working_size)
+    options, video = spec.options, spec.video
+    grid = Grid.of(find_preset(options.preset), video.width, video.height, options.working_size)
     reading = iter(source.frames(frames.start, frames.stop, frames.step))
     carrier: FlowCarrier | None = None
     for chunk in range(results.chunk_count):

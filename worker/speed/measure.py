@@ -121,7 +121,7 @@ class _Run:
         objects, anchors = build_labels(self.spec)
         self.preset = find_preset(self.spec.options.preset)
         video, working_size = self.spec.video, self.spec.options.working_size
-        grid = Grid.fit(video.width, video.height, working_size, enlarge=self.preset.enlarge)
+        grid = Grid.of(self.preset, video.width, video.height, working_size)
         self.channels = ChannelSet(objects, anchors, grid)
         # Frames in memory beside the first, when it is as full as it gets.
         self.recent = min(self.preset.recent_frames, len(self.frames) - 2)

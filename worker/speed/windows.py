@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from model.affinity import window_mask
 from worker.speed.stopwatch import Watch, unwatched
 
 
@@ -48,10 +49,8 @@ class BareWindows:
         shape = (self._tile_columns, self._padded[0], slots, self._span, channels)
         self._keys = torch.zeros(shape, dtype=dtype, device=device)
         # Where no candidate is: beyond the circle, or outside of the frame.
-        place, cell = torch.arange(self._span) - radius, torch.arange(tile)
-        apart = (place - cell[:, None]) ** 2
-        far = apart[:, None, :, None] + apart[None, :, None, :] > radius * radius
-        self._far = far.view(tile * tile, self._span, 1, self._span).to(device)
+        far = window_mask(tile, radius, torch.float32).isinf()  # (span, span, cells)
+        self._far = far.permute(2, 0, 1)[:, :, None].contiguous().to(device)
         outside = torch.ones(self._padded, dtype=torch.bool)
         outside[radius : radius + rows, radius : radius + columns] = False
         self._outside = outside.to(device)
