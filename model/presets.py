@@ -31,6 +31,8 @@ class Preset:
         temperature: the softmax's divisor for cosine similarities.
         anchor_favour: added to the similarity of an anchor's cells, where memory follows objects: what a person gave is
             worth more than what came of it, and keeps labels from drifting onto what passes by.
+        keypoint_step: how far a keypoint is taken to move from one frame to the next, in cells: the standard deviation
+            along either axis (`steadying`). None: as far as matches say.
         declares_gone: whether an object that the evidence speaks against is left empty and `visible: false`
             (`model.confidence.gone`), and not only one of which nothing arrived.
         pixels: whether a step looks at the frame's image and not at its features alone; only where it does not are
@@ -50,6 +52,7 @@ class Preset:
     top_k: int = 10
     temperature: float = 0.07
     anchor_favour: float = 0.0
+    keypoint_step: float | None = None
     declares_gone: bool = False
     pixels: bool = False
 
@@ -64,6 +67,7 @@ _BALANCED = Preset(
     spacing=5,
     top_k=20,
     anchor_favour=0.08,
+    keypoint_step=2.5,
     declares_gone=True,
 )
 

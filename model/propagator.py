@@ -26,6 +26,7 @@ from model.geometry import Grid
 from model.labels import Anchor, FrameResult, LabelObject
 from model.localisation import Localiser, Places, nearest, search
 from model.presets import Preset
+from model.steadying import steadied
 from model.video import Frame
 
 # How a memory frame came to know a channel.
@@ -101,6 +102,7 @@ class Propagator:
         self._labels = torch.zeros(slots, cells, len(channels), device=device)
         self._slots: list[_Remembered | None] = [None] * slots
         self._order: list[int] = []  # slots, oldest frame first
+        self._keypoints = [n for n, channel in enumerate(channels.channels) if channel.keypoint is not None]
         self._witness = Witness(channels, preset.radius)
 
     @classmethod
@@ -143,7 +145,7 @@ class Propagator:
         if features is None:
             features = self._extractor(frame.image, self._grid)
         features = self._seen(features)
-        values = self._carry(features)
+        values = self._steady(self._carry(features))
         kinds = np.where(self._known(), _PROPAGATED, _UNKNOWN).astype(np.uint8)
         given: AnchorMaps | None = None
         if frame.index in self._channels.anchors:
@@ -229,6 +231,14 @@ class Propagator:
         for matches, members in zip(found, groups.values(), strict=True):
             if matches:
                 self._transfer(values, matches, members)
+        return values
+
+    def _steady(self, values: Tensor) -> Tensor:
+        """(cells, C) with keypoints near where they were on the frame before, if the preset says so."""
+        sigma, points = self._preset.keypoint_step, self._keypoints
+        if sigma is not None and points and self._order:
+            before = self._labels[self._order[-1]]
+            values[:, points] = steadied(values[:, points], before[:, points], self._grid.columns, sigma)
         return values
 
     def _moved(self, features: Tensor) -> NDArray[np.int64]:

@@ -24,6 +24,7 @@ def test_plain_is_frozen_value_by_value() -> None:
         "top_k": 10,
         "temperature": 0.07,
         "anchor_favour": 0.0,
+        "keypoint_step": None,
         "declares_gone": False,
         "pixels": False,
     }

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from model.channels import ChannelSet
 from model.features import FeatureExtractor
@@ -47,6 +48,25 @@ def _soft(
     channels = ChannelSet(objects, anchors, Grid.fit(width, height, preset.working_size))
     propagator = Propagator(extractor, channels, preset)
     return channels, [propagator.step(frame) for frame in frames]
+
+
+def _twins() -> list[Frame]:
+    """Twelve frames in which two things that look the same, 72 pixels apart, move 3 pixels a frame to the right."""
+    generator = torch.Generator().manual_seed(0)
+
+    def texture(height: int, width: int, coarse: int) -> np.ndarray:
+        noise = torch.rand(1, 3, height // coarse, width // coarse, generator=generator)
+        smooth = F.interpolate(noise, (height, width), mode="bicubic")[0].permute(1, 2, 0)
+        return (smooth.clamp(0, 1) * 255).byte().numpy()
+
+    ground, thing = texture(160, 240, 16), texture(48, 48, 8)
+    frames = []
+    for number in range(12):
+        image = ground.copy()
+        for left in (40 + 3 * number, 112 + 3 * number):
+            image[56:104, left : left + 48] = thing
+        frames.append(Frame(number, 40 * number, image))
+    return frames
 
 
 def _mask(height: int, width: int, y: slice, x: slice) -> np.ndarray:
@@ -383,6 +403,20 @@ class TestObjects:
             for given, point in zip(points, entry.keypoints, strict=True):
                 assert abs(point.x - given.x) < 24
                 assert abs(point.y - given.y) < 24
+
+    def test_a_keypoint_stays_on_the_one_of_two_twins_that_it_was_on(
+        self, extractor: FeatureExtractor, objects_of: ObjectsOf
+    ) -> None:
+        frames = _twins()
+        anchor = Anchor(0, (Label(5, None, keypoints=(Keypoint("middle", 64.0, 80.0),)),))
+        off = {}
+        for step in (None, 2.5):
+            preset = replace(FOLLOWING, radius=12, keypoint_step=step)
+            found = _propagate(extractor, frames, objects_of(5), [anchor], preset)
+            points = [result.objects[0].keypoints[0] for result in found]
+            off[step] = max(float(np.hypot(p.x - 64 - 3 * n, p.y - 80)) for n, p in enumerate(points))
+        assert off[2.5] < 5
+        assert off[None] > 12  # drawn towards the other one: this is what the step is for
 
     def test_an_object_with_hidden_keypoints_alone(
         self, extractor: FeatureExtractor, frames: list[Frame], objects_of: ObjectsOf
