@@ -21,6 +21,8 @@ from model.errors import InputError
 
 # Ruling cells out costs a part of what matching them costs; with more of the window than this it does not pay.
 _WORTH_RULING_OUT = 0.4
+# Nor does it where the tile's own place carried labels a frame ago: with more of it than this, few cells are ruled out.
+_LABELLED_BEFORE = 0.3
 # How many candidates one maximum stands for, in the stages of top-k.
 _GROUPED = 8
 # In how many of the latest slots a cell's rivals are looked for.
@@ -210,6 +212,9 @@ class WindowMemory:
         if any(self._partial[slot] for slot in slots):
             return self._every  # void cells would need masks of their own; they are rare
         top, left, per_row = row * self.tile, column * self.tile, self._span // self._run
+        own = active[-1, top + self.radius :, left + self.radius :][: self.tile, : self.tile]
+        if int(own.count_nonzero()) > _LABELLED_BEFORE * len(query):
+            return self._every
         window = active[:, top : top + self._span, left : left + self._span].unflatten(2, (per_row, self._run))
         matter = window.any(dim=3)
         held, rows, places = matter.nonzero().unbind(1)  # slot, row and place in it of runs with cells that matter
