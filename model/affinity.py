@@ -338,14 +338,22 @@ def joint_top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     Exact, and in stages: the k highest are among the members of the k groups with the highest maxima, and these are
     found in the same way. Maxima cost little; sorting through all n would cost most of the frame.
     """
-    count = len(scores) // _GROUPED
-    if len(scores) % _GROUPED or count < 4 * k:
-        best = scores.T.float().topk(min(k, len(scores)), dim=1)
+    values, rows = joint_top_k_of_rows(scores[None], k)
+    return values[0], rows[0]
+
+
+def joint_top_k_of_rows(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """As `joint_top_k`, for a batch: (b, n, cells) to (b, cells, k) twice."""
+    batch, total, cells = scores.shape
+    count = total // _GROUPED
+    if total % _GROUPED or count < 4 * k:
+        best = scores.mT.float().topk(min(k, total), dim=2)
         return best.values, best.indices
     # A group is every count-th row: the maximum then runs over whole matrices.
-    groups = scores.view(_GROUPED, count, -1)
-    _, chosen = joint_top_k(groups.amax(dim=0), k)
-    column = torch.arange(scores.shape[1], device=scores.device)[:, None]
-    members = groups[:, chosen, column].permute(1, 0, 2).flatten(1).float()  # (cells, _GROUPED * k)
-    best = members.topk(k, dim=1)
-    return best.values, best.indices // k * count + torch.gather(chosen, 1, best.indices % k)
+    groups = scores.view(batch, _GROUPED, count, cells)
+    _, chosen = joint_top_k_of_rows(groups.amax(dim=1), k)
+    each = torch.arange(batch, device=scores.device)[:, None, None]
+    column = torch.arange(cells, device=scores.device)[:, None]
+    members = groups.permute(0, 2, 3, 1)[each, chosen, column]  # (b, cells, k, _GROUPED)
+    best = members.mT.flatten(2).float().topk(k, dim=2)
+    return best.values, best.indices // k * count + torch.gather(chosen, 2, best.indices % k)

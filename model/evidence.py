@@ -4,20 +4,23 @@ Every quantity is taken while a frame is labelled, from what is at hand then: th
 before, the soft maps on both, and a small portrait of the object on the anchor that it came from. None needs to know
 how the map was made, so all presets share them. `model.confidence` turns them into a number from 0 to 1.
 
-Work is bounded: of an object's cells at most `SAMPLES` are looked at, and they are compared with the cells around them.
+Work is bounded: of an object's cells at most `portraits.SAMPLES` are looked at, and they are compared with the cells
+around them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.channels import ChannelSet
+from model.portraits import AREA, MASS, OUTLINE, SAMPLES, SPREAD, Portraits, core, shapes, surroundings
+from model.sampling import evenly
 
 NAMES = (
     "mass",
@@ -48,65 +51,46 @@ memory: what is left of 1 when every frame since the anchor takes away by how mu
 Those that need the anchor are 0.5 where memory no longer holds one that speaks of the object.
 """
 
-SAMPLES = 64
-"""How many of an object's cells are looked at."""
-
-_AROUND = 128  # how many of the cells around it
-_MARGIN = 6  # in cells: how far "around" reaches
 _UNSAID = 0.5
 _REGAINED = 0.02  # of what memory lacks, with every frame
-_NUMBER = {name: number for number, name in enumerate(NAMES)}
-
-
-@dataclass(frozen=True, eq=False)
-class Portrait:
-    """An object on its anchor.
-
-    Attributes:
-        own: (n, C) features of its cells, at most `SAMPLES`.
-        around: (m, C) features of cells around it.
-        shape: of its soft map, as `_Shape` measures it.
-    """
-
-    own: Tensor
-    around: Tensor
-    shape: _Shape
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """Of one soft map, in cells."""
-
-    area: float
-    mass: float
-    outline: float
-    spread: float
+_REGIONS = 16  # so many are compared with the whole frame before at a time
 
 
 class Witness:
-    """Gathers evidence along one direction of propagation.
+    """Gathers evidence along one direction of propagation, for all regions at once.
 
     Args:
         channels: what is carried. Keypoints have a confidence of their own; their rows of evidence stay 0.
         radius: in cells, how far a cell may have come from one frame to the next.
+        device: where features and labels are.
+        batched: whether cells are compared with the whole of a frame, for which nothing must be read back; else with
+            the part that is within their reach, which is less work.
     """
 
-    def __init__(self, channels: ChannelSet, radius: int) -> None:
+    def __init__(
+        self, channels: ChannelSet, radius: int, device: torch.device | None = None, *, batched: bool = False
+    ) -> None:
+        self._batched = batched
+        self._device = device or torch.device("cpu")
         self._regions = [n for n, channel in enumerate(channels.channels) if channel.keypoint is None]
+        self._at = torch.tensor(self._regions, dtype=torch.int64, device=self._device)
         self._count, self._radius = len(channels), radius
         self._rows, self._columns = channels.grid.rows, channels.grid.columns
         self._before: tuple[Tensor, Tensor] | None = None
-        self._portraits: dict[int, dict[int, Portrait]] = {}
-        self._memory = np.ones(self._count, np.float32)
+        self._portraits: dict[int, Portraits] = {}
+        self._newest: tuple[list[tuple[int, bytes]], Portraits | None] = ([], None)
+        self._memory = torch.ones(len(self._regions), device=self._device)
 
     @property
     def memory(self) -> np.ndarray:
         """(C,) float32: what a checkpoint must hold beside the frames in memory."""
-        return self._memory.copy()
+        memory = np.ones(self._count, np.float32)
+        memory[self._regions] = self._memory.cpu().numpy()
+        return memory
 
     def restore(self, memory: np.ndarray) -> None:
         """After `remember` has been called again for every frame in memory, oldest first."""
-        self._memory = np.array(memory, np.float32)
+        self._memory = torch.from_numpy(np.array(memory, np.float32)[self._regions]).to(self._device)
 
     def remember(
         self, slot: int, features: Tensor, values: Tensor, given: np.ndarray, known: Tensor | None = None
@@ -120,15 +104,19 @@ class Witness:
             given: (channels,) bool, those that an anchor shows on this frame.
             known: (rows, columns) bool, False for void cells, which belong to no portrait; None where there are none.
         """
-        self._before = (features, values)
-        self._portraits.pop(slot, None)
-        self._memory[given] = 1
-        there = [n for n in self._regions if given[n] and values[:, n].any()]
-        found = {n: self._portrait(features, values[:, n], known) for n in there}
-        if found:
-            self._portraits[slot] = found
+        maps = self._maps(values)
+        self._before = (features, maps)
+        if self._portraits.pop(slot, None) is not None:
+            self._newest = ([], None)
+        shown = np.flatnonzero(given[self._regions])
+        if len(shown):
+            at = torch.from_numpy(shown).to(self._device)
+            self._memory = self._memory.index_fill(0, at, 1.0)
+            portraits = Portraits.of(features, maps[at].unflatten(1, (self._rows, self._columns)), known)
+            self._portraits[slot] = portraits.placed(at, len(self._regions))
+            self._newest = ([], None)
 
-    def hear(self, features: Tensor, values: Tensor, anchors: Mapping[int, np.ndarray]) -> np.ndarray:
+    def hear(self, features: Tensor, values: Tensor, anchors: Mapping[int, np.ndarray]) -> Tensor:
         """(channels, len(NAMES)) float32 evidence on a frame that is not yet remembered.
 
         Args:
@@ -136,109 +124,122 @@ class Witness:
             values: (rows * columns, channels) soft labels that were carried there.
             anchors: by slot, latest last, the (channels,) bool that the anchor remembered there speaks for.
         """
-        evidence = np.zeros((self._count, len(NAMES)), np.float32)
-        if self._before is None:
+        evidence = torch.zeros(self._count, len(NAMES), device=self._device)
+        if self._before is None or not self._regions:
             return evidence
-        for number in self._regions:
-            portrait = self._newest_portrait(number, anchors)
-            if not values[:, number].any():
-                continue
-            row = self._row(features, values[:, number], self._before[0], self._before[1][:, number], portrait)
-            row["memory"] = self._aged(float(self._memory[number]), row)
-            self._memory[number] = row["memory"]
-            for name, value in row.items():
-                evidence[number, _NUMBER[name]] = value
-        return evidence
+        now = self._maps(values)
+        there = now.any(dim=1)
+        found = self._followed(features, now) | self._against(self._latest(anchors), features, now)
+        found = {name: value.clamp(0, 1) for name, value in found.items()}
+        found["memory"] = torch.where(there, self._aged(found), self._memory)
+        self._memory = found["memory"]
+        rows = torch.stack([found[name] for name in NAMES], dim=1)
+        return evidence.index_copy(0, self._at, torch.where(there[:, None], rows, 0.0))
 
-    @staticmethod
-    def _aged(memory: float, row: Mapping[str, float]) -> float:
-        fallen = 1 - (row["back"] + row["kept"]) / 2
-        memory *= 1 - fallen * fallen
-        return memory + _REGAINED * max(0.0, min(row["own"], row["found"]) - memory)
+    def _maps(self, values: Tensor) -> Tensor:
+        """(R, cells) of (cells, channels)."""
+        return values.T.index_select(0, self._at)
 
-    def _newest_portrait(self, number: int, anchors: Mapping[int, np.ndarray]) -> Portrait | None:
-        held = [self._portraits[slot] for slot, told in anchors.items() if slot in self._portraits and told[number]]
-        return next((portraits[number] for portraits in reversed(held) if number in portraits), None)
+    def _aged(self, found: Mapping[str, Tensor]) -> Tensor:
+        fallen = 1 - (found["back"] + found["kept"]) / 2
+        memory = self._memory * (1 - fallen * fallen)
+        return memory + _REGAINED * (torch.minimum(found["own"], found["found"]) - memory).clamp(min=0)
 
-    def _row(
-        self, features: Tensor, now: Tensor, old_features: Tensor, before: Tensor, portrait: Portrait | None
-    ) -> dict[str, float]:
+    def _latest(self, anchors: Mapping[int, np.ndarray]) -> Portraits | None:
+        """Of each region the portrait on the latest anchor that speaks of it; None where there is none at all."""
+        held = [(slot, told[self._regions]) for slot, told in anchors.items() if slot in self._portraits]
+        key = [(slot, told.tobytes()) for slot, told in held]
+        if key != self._newest[0]:
+            latest: Portraits | None = None
+            for slot, told in held:
+                own = self._portraits[slot]
+                own = replace(own, taken=own.taken & torch.from_numpy(told).to(self._device, non_blocking=True))
+                latest = own if latest is None else own.over(latest)
+            self._newest = (key, latest)
+        return self._newest[1]
+
+    def _followed(self, features: Tensor, now: Tensor) -> dict[str, Tensor]:
+        """What the frame before says: (R,) each."""
+        assert self._before is not None
+        old_features, before = self._before
         flat, old = features.flatten(0, 1), old_features.flatten(0, 1)
-        cells = self._sample(_core(now), SAMPLES)
-        shape = self._shape(now)
-        row = dict.fromkeys(NAMES, _UNSAID) | {"mass": shape.mass, "kept": 0.0}
-        row["back"] = _arrived(before[self._best(flat[cells], cells, old)], now[cells])
-        if before.any():
-            left = self._sample(_core(before), SAMPLES)
-            row["kept"] = _arrived(now[self._best(old[left], left, flat)], before[left])
-        if portrait is not None:
-            row |= self._against(portrait, flat, now, cells, shape)
-        return {name: min(1.0, max(0.0, value)) for name, value in row.items()}
+        cells, count = evenly(core(now), SAMPLES)
+        back = _arrived(before.gather(1, self._best(flat, cells, count, old)), now.gather(1, cells), count)
+        left, count = evenly(core(before), SAMPLES)
+        kept = _arrived(now.gather(1, self._best(old, left, count, flat)), before.gather(1, left), count)
+        return {"back": back, "kept": torch.where(before.any(dim=1), kept, 0.0)}
 
-    def _against(self, portrait: Portrait, flat: Tensor, now: Tensor, cells: Tensor, shape: _Shape) -> dict[str, float]:
-        own, around = _greatest(flat[cells], portrait.own), _greatest(flat[cells], portrait.around)
-        outside = flat[self._sample(self._ring(now), _AROUND)]
+    def _against(self, portraits: Portraits | None, features: Tensor, now: Tensor) -> dict[str, Tensor]:
+        """What the anchors say: (R,) each, `_UNSAID` where there is none."""
+        maps = now.unflatten(1, (self._rows, self._columns))
+        shape = shapes(maps)
+        unsaid = torch.full((len(now),), _UNSAID, device=now.device)
+        mass = shape[:, MASS].float()
+        if portraits is None:
+            return {"mass": mass} | dict.fromkeys(("outline", "likeness", "own", "found", "area", "spread"), unsaid)
+        flat = features.flatten(0, 1)
+        cells, count = evenly(core(now), SAMPLES)
+        outside, outside_count = surroundings(maps)
+        seen, ground = flat[cells], flat[outside]
+        own = _greatest(seen, portraits.own, portraits.own_counts)
+        around = _greatest(seen, portraits.around, portraits.around_counts)
+        inner = _greatest(portraits.own, seen, count)
+        outer = _greatest(portraits.own, ground, outside_count)
+        even = _even(shape, portraits.shapes)
+        said = {
+            "mass": (shape[:, MASS] / portraits.shapes[:, MASS]).float(),
+            "outline": even[:, OUTLINE].float(),
+            "likeness": _mean(own, count),
+            "own": _mean(_preferred(own, around), count),
+            "found": _mean(_preferred(inner, outer), portraits.own_counts),
+            "area": even[:, AREA].float(),
+            "spread": even[:, SPREAD].float(),
+        }
         return {
-            "mass": shape.mass / portrait.shape.mass,
-            "outline": _even(portrait.shape.outline, shape.outline),
-            "likeness": float(own.mean()),
-            "own": _preferred(own, around),
-            "found": _preferred(_greatest(portrait.own, flat[cells]), _greatest(portrait.own, outside)),
-            "area": _even(shape.area, portrait.shape.area),
-            "spread": _even(shape.spread, portrait.shape.spread),
+            name: torch.where(portraits.taken, value, mass if name == "mass" else unsaid)
+            for name, value in said.items()
         }
 
-    def _portrait(self, features: Tensor, values: Tensor, known: Tensor | None) -> Portrait:
-        flat = features.flatten(0, 1)
-        cells = self._sample(_core(values), SAMPLES)
-        ring = self._ring(values)
-        seen = ring if known is None else ring & known.to(ring.device).reshape(-1)
-        around = self._sample(seen if bool(seen.any()) else ring, _AROUND)
-        return Portrait(flat[cells], flat[around], self._shape(values))
+    def _best(self, queries: Tensor, places: Tensor, count: Tensor, targets: Tensor) -> Tensor:
+        """(R, SAMPLES): for the cells of one frame at `places`, the cell of the other within the radius most alike.
 
-    def _shape(self, values: Tensor) -> _Shape:
-        values = values.double()  # so that the order of a sum, which threads may change, leaves no trace
-        area = float(values.sum())
-        picture = values.view(self._rows, self._columns)
-        outline = float(picture.diff(dim=0).abs().sum() + picture.diff(dim=1).abs().sum())
-        across, down = picture.sum(dim=0), picture.sum(dim=1)
-        variance = sum(_variance(profile, area) for profile in (across, down))
-        return _Shape(
-            area=area,
-            mass=float((values * values).sum()) / area,
-            outline=outline / math.sqrt(area),
-            spread=math.sqrt((variance + 1 / 6) / area),  # a cell has an extent of its own
-        )
+        Args:
+            queries, targets: (cells, C) features.
+            places: (R, SAMPLES), of which those in `count` (the same shape) matter.
+        """
+        if self._batched:
+            return torch.cat([self._anywhere(queries, some, targets) for some in places.split(_REGIONS)])
+        return torch.stack([self._near(queries, *each, targets) for each in zip(places, count, strict=True)])
 
-    def _ring(self, values: Tensor) -> Tensor:
-        """(cells,) bool: near the object and not of it; all but it where it leaves nothing near."""
-        picture = values.view(self._rows, self._columns) > 0.1
-        near = torch.nn.functional.max_pool2d(picture[None].float(), 2 * _MARGIN + 1, 1, _MARGIN)[0] > 0
-        ring = (near & ~picture).reshape(-1)
-        return ring if bool(ring.any()) else values <= values.min()
-
-    @staticmethod
-    def _sample(chosen: Tensor, most: int) -> Tensor:
-        """Flat indices of at most so many of the cells, evenly among them."""
-        cells = chosen.nonzero()[:, 0]
-        if len(cells) <= most:
-            return cells
-        return cells[(torch.arange(most, device=cells.device) * len(cells)) // most]
-
-    def _best(self, queries: Tensor, places: Tensor, targets: Tensor) -> Tensor:
-        """For cells at `places`, the flat index of the cell of a frame within the radius that is most alike."""
+    def _near(self, queries: Tensor, places: Tensor, count: Tensor, targets: Tensor) -> Tensor:
+        """(SAMPLES,), by the part of the frame that is within reach: least work, but the host must know which."""
+        found = places.clone()
+        places = places[count]
+        if not len(places):
+            return found
         y, x = places // self._columns, places % self._columns
         top, left = max(0, int(y.min()) - self._radius), max(0, int(x.min()) - self._radius)
         bottom = min(self._rows, int(y.max()) + self._radius + 1)
         right = min(self._columns, int(x.max()) + self._radius + 1)
         window = targets.view(self._rows, self._columns, -1)[top:bottom, left:right]
-        scores = (queries @ window.flatten(0, 1).T).float()
-        across = (torch.arange(left, right, device=x.device) - x[:, None]) ** 2
-        down = (torch.arange(top, bottom, device=y.device) - y[:, None]) ** 2
-        far = (down[:, :, None] + across[:, None, :]).flatten(1) > self._radius * self._radius
-        index = scores.masked_fill_(far, -1).argmax(dim=1)
-        width = right - left
-        return (index // width + top) * self._columns + index % width + left
+        scores = (queries[places] @ window.flatten(0, 1).T).float()
+        far = self._far(y, x, torch.arange(top, bottom), torch.arange(left, right))
+        index, width = scores.masked_fill_(far, -1).argmax(dim=1), right - left
+        found[: len(places)] = (index // width + top) * self._columns + index % width + left
+        return found
+
+    def _anywhere(self, queries: Tensor, places: Tensor, targets: Tensor) -> Tensor:
+        """(R, SAMPLES), by the whole frame: nothing needs to be known of where the cells lie."""
+        flat = places.flatten()
+        scores = (queries[flat] @ targets.T).float()
+        rows, columns = (torch.arange(n, device=flat.device) for n in (self._rows, self._columns))
+        far = self._far(flat // self._columns, flat % self._columns, rows, columns)
+        return scores.masked_fill_(far, -1).argmax(dim=1).view_as(places)
+
+    def _far(self, y: Tensor, x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """(n, rows * columns) bool: which cells lie beyond the radius."""
+        down, across = (rows - y[:, None]) ** 2, (columns - x[:, None]) ** 2
+        return (down[:, :, None] + across[:, None, :]).flatten(1) > self._radius * self._radius
 
 
 def joined(forward: np.ndarray, backward: np.ndarray, shares: Sequence[float]) -> np.ndarray:
@@ -253,29 +254,25 @@ def joined(forward: np.ndarray, backward: np.ndarray, shares: Sequence[float]) -
     return np.where(share > 0, mixed, forward).astype(np.float32)
 
 
-def _core(values: Tensor) -> Tensor:
-    """(cells,) bool: the cells that belong to the object, however faint its map is as a whole."""
-    return values >= values.max().clamp(max=1.0) / 2
+def _arrived(there: Tensor, here: Tensor, count: Tensor) -> Tensor:
+    return _mean((there / here.clamp(min=1e-9)).clamp(max=1), count)
 
 
-def _arrived(there: Tensor, here: Tensor) -> float:
-    return float((there / here).clamp(max=1).mean())
+def _mean(values: Tensor, count: Tensor) -> Tensor:
+    """(R,) of (R, n), over those that count."""
+    return (values * count).sum(dim=1) / count.sum(dim=1).clamp(min=1)
 
 
-def _greatest(cells: Tensor, others: Tensor) -> Tensor:
-    return (cells @ others.T).float().amax(dim=1)
+def _greatest(cells: Tensor, others: Tensor, count: Tensor) -> Tensor:
+    """(R, n): of each cell the greatest similarity to the others that count."""
+    return (cells @ others.mT).float().masked_fill(~count[:, None], -math.inf).amax(dim=2)
 
 
-def _preferred(first: Tensor, second: Tensor) -> float:
-    return float(((first > second).float() + (first >= second).float()).mean()) / 2
+def _preferred(first: Tensor, second: Tensor) -> Tensor:
+    return ((first > second).float() + (first >= second).float()) / 2
 
 
-def _even(a: float, b: float) -> float:
+def _even(a: Tensor, b: Tensor) -> Tensor:
     """1 where two sizes are equal, towards 0 as one outgrows the other."""
-    return min(a, b) / max(a, b) if max(a, b) > 0 else 1.0
-
-
-def _variance(profile: Tensor, total: float) -> float:
-    place = torch.arange(len(profile), device=profile.device, dtype=profile.dtype)
-    mean = float((profile * place).sum()) / total
-    return float((profile * (place - mean) ** 2).sum()) / total
+    largest = torch.maximum(a, b)
+    return torch.where(largest > 0, torch.minimum(a, b) / largest.clamp(min=1e-9), 1.0)

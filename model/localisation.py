@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from model.channels import ChannelSet
+from model.sampling import evenly
 
-Places = NDArray[np.float32]
-"""(O, 6): an object's mean row and column, then its first row, last row, first column and last column, all in cells;
-NaN for an object that is not on the frame."""
+Places = Tensor
+"""(O, 6) float32: an object's mean row and column, then its first row, last row, first column and last column, all in
+cells; NaN for an object that is not on the frame."""
 
 _SEEN = 0.3
 """The least share of a cell that makes an object seen."""
@@ -29,17 +28,17 @@ _TOGETHER = 4.0
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """An object found again.
+class Sightings:
+    """Objects found again.
 
     Attributes:
-        down, right: how far it moved since the frame it was searched with, in cells.
-        agreement: 0..1, the share of the searched cells that say so.
+        moved: (O, 2) how far down and right each moved since the frame it was searched with, in cells; means nothing
+            where nothing agrees.
+        agreement: (O,) 0..1, the share of the searched cells that say so.
     """
 
-    down: float
-    right: float
-    agreement: float
+    moved: Tensor
+    agreement: Tensor
 
 
 class Localiser:
@@ -48,12 +47,13 @@ class Localiser:
     Args:
         channels: what is carried. An object with a region is where its region is; one with keypoints alone is where
             those are.
+        device: where maps are.
 
     Attributes:
         members: for each object, the channels that say where it is.
     """
 
-    def __init__(self, channels: ChannelSet) -> None:
+    def __init__(self, channels: ChannelSet, device: torch.device | None = None) -> None:
         self.members: list[list[int]] = []
         regions = {c.object for c in channels.channels if c.keypoint is None}
         for identity in dict.fromkeys(c.object for c in channels.channels):
@@ -64,7 +64,12 @@ class Localiser:
                     if channel.object == identity and (channel.keypoint is None or identity not in regions)
                 ]
             )
-        self._points = torch.tensor([channels.channels[members[0]].keypoint is not None for members in self.members])
+        numbers = [number for members in self.members for number in members]
+        self._channels = torch.tensor(numbers, dtype=torch.int64, device=device)
+        owners = [owner for owner, members in enumerate(self.members) for _ in members]
+        self._owners = torch.tensor(owners, dtype=torch.int64, device=device)
+        points = [channels.channels[number].keypoint is not None for number in numbers]
+        self._points = torch.tensor(points, device=device)[:, None, None] if any(points) else None
 
     def __len__(self) -> int:
         return len(self.members)
@@ -74,13 +79,14 @@ class Localiser:
 
         A keypoint's map counts relative to its highest cell: its mass is spread over a cell or two.
         """
-        maps = []
-        for members, point in zip(self.members, self._points.tolist(), strict=True):
-            own = values[members]
-            if point:
-                own = own / own.amax(dim=(1, 2), keepdim=True).clamp(min=0.1)
-            maps.append(own.amax(dim=0))
-        return torch.stack(maps)
+        shares = values.index_select(0, self._channels)
+        if self._points is not None:
+            relative = shares / shares.amax(dim=(1, 2), keepdim=True).clamp(min=0.1)
+            shares = torch.where(self._points, relative, shares)
+        if len(shares) == len(self):
+            return shares
+        owners = self._owners[:, None, None].expand_as(shares)
+        return shares.new_zeros(len(self), *shares.shape[1:]).scatter_reduce(0, owners, shares, "amax")
 
     def places(self, values: Tensor) -> Places:
         """Where each object is, from (C, rows, columns) soft maps."""
@@ -90,57 +96,57 @@ class Localiser:
         sides = [_along(cells.sum(dim=axis)) for axis in (2, 1)]
         (row, top, bottom), (column, left, right) = sides
         places = torch.stack([row, column, top, bottom, left, right], dim=1).float()
-        places[~cells.any(dim=(1, 2))] = float("nan")
-        found: Places = places.cpu().numpy()
-        return found
+        return torch.where(cells.any(dim=(1, 2))[:, None], places, torch.nan)
 
 
-def nearest(places: Places, tile: int, rows: int, columns: int) -> NDArray[np.int64]:
-    """(rows, columns): which object each tile of cells belongs to: the one whose box is nearest to the tile's middle.
+def nearest(places: Places, tile: int, rows: int, columns: int) -> Tensor:
+    """(rows, columns) int64: which object each tile of cells belongs to: the one whose box is nearest to its middle.
 
     Of several it is the one with the smallest box, so that a small object before a large one keeps its own motion; an
     object that is not there has no tiles, and where none is, 0.
     """
-    y = (np.arange(rows) + 0.5) * tile - 0.5
-    x = (np.arange(columns) + 0.5) * tile - 0.5
-    top, bottom, left, right = (places[:, side, None] for side in range(2, 6))
-    down = np.maximum(np.maximum(top - y, y - bottom), 0)
-    across = np.maximum(np.maximum(left - x, x - right), 0)
-    distance = np.hypot(down[:, :, None], across[:, None, :])
+    y = (torch.arange(rows, device=places.device, dtype=torch.float64) + 0.5) * tile - 0.5
+    x = (torch.arange(columns, device=places.device, dtype=torch.float64) + 0.5) * tile - 0.5
+    top, bottom, left, right = places[:, 2:, None].double().unbind(1)
+    down = torch.maximum(top - y, y - bottom).clamp(min=0)
+    across = torch.maximum(left - x, x - right).clamp(min=0)
+    distance = torch.hypot(down[:, :, None], across[:, None, :])
     # Far less than a cell, for the largest of boxes.
-    distance += 1e-6 * ((bottom - top + 1) * (right - left + 1))[:, :, None]
-    chosen: NDArray[np.int64] = np.where(np.isnan(distance), np.inf, distance).argmin(axis=0)
-    return chosen
+    distance = distance + 1e-6 * ((bottom - top + 1) * (right - left + 1))[:, :, None]
+    return distance.nan_to_num(nan=torch.inf).argmin(dim=0)
 
 
-def search(query: Tensor, reference: Tensor, share: Tensor) -> Sighting | None:
-    """Looks for an object in a whole frame.
+def search(query: Tensor, reference: Tensor, shares: Tensor) -> Sightings:
+    """Looks for objects in a whole frame.
 
-    A cell of the object counts when its best match in the frame is, of all cells of the reference, best matched by one
+    A cell of an object counts when its best match in the frame is, of all cells of the reference, best matched by one
     beside it; those that moved alike with their median agree.
 
     Args:
         query: (rows, columns, C) L2-normalised features of the frame.
-        reference: the same of a frame that shows the object.
-        share: (rows, columns) of the object there.
+        reference: the same of a frame that shows the objects.
+        shares: (O, rows, columns) of the objects there.
     """
-    _, columns, channels = query.shape
-    cells = (share.flatten() > share.max() / 2).nonzero()[:, 0].to(query.device)
-    if not len(cells) or float(share.max()) <= _SEEN:
-        return None
-    cells = cells[torch.linspace(0, len(cells) - 1, min(_SAMPLES, len(cells))).long().to(cells.device)]
-    flat, known = query.reshape(-1, channels), reference.reshape(-1, channels)
-    there = (known[cells] @ flat.T).argmax(dim=1)
-    back = (flat[there] @ known.T).argmax(dim=1)
+    columns, maps = query.shape[1], shares.flatten(1)
+    highest = maps.amax(dim=1, keepdim=True)
+    cells, counts = evenly((maps > highest / 2) & (highest > _SEEN), _SAMPLES)
+    flat, known = query.flatten(0, 1), reference.flatten(0, 1)
+    there = (known[cells.flatten()] @ flat.T).argmax(dim=1)
+    back = (flat[there] @ known.T).argmax(dim=1).view_as(cells)
+    there = there.view_as(cells)
     apart = torch.hypot((back // columns - cells // columns).float(), (back % columns - cells % columns).float())
-    returned = apart <= _RETURN
-    if not bool(returned.any()):
-        return None
-    moved = torch.stack([there // columns - cells // columns, there % columns - cells % columns], dim=1).float()
-    middle = moved[returned].median(dim=0).values
-    alike = returned & ((moved - middle).norm(dim=1) <= _TOGETHER)
-    down, right = middle.tolist()
-    return Sighting(down, right, float(alike.float().mean()))
+    returned = counts & (apart <= _RETURN)
+    moved = torch.stack([there // columns - cells // columns, there % columns - cells % columns], dim=2).float()
+    middle = _median(moved, returned)
+    alike = returned & ((moved - middle[:, None]).norm(dim=2) <= _TOGETHER)
+    return Sightings(middle, alike.sum(dim=1) / counts.sum(dim=1).clamp(min=1))
+
+
+def _median(values: Tensor, counts: Tensor) -> Tensor:
+    """(O, 2) the lower median of those of (O, n, 2) that count; infinite where none does."""
+    ordered = values.masked_fill(~counts[:, :, None], torch.inf).sort(dim=1).values
+    middle = (counts.sum(dim=1) - 1).clamp(min=0) // 2
+    return ordered.gather(1, middle[:, None, None].expand(-1, 1, values.shape[2]))[:, 0]
 
 
 def _along(counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -52,7 +52,7 @@ def witness(objects_of: ObjectsOf) -> Witness:
 
 
 def _heard(witness: Witness, features: Tensor, values: Tensor) -> dict[str, float]:
-    evidence = witness.hear(features, values, {0: FIRST})
+    evidence = witness.hear(features, values, {0: FIRST}).numpy()
     assert evidence.shape == (2, len(NAMES))
     assert evidence.dtype == np.float32
     assert ((evidence >= 0) & (evidence <= 1)).all()
@@ -159,7 +159,7 @@ def test_it_continues_from_what_it_remembered(witness: Witness, objects_of: Obje
     again.remember(1, features, _square(5, 6), np.zeros(2, bool))
     again.restore(witness.memory)
     following = (_moved(_world(), 6, 6), _square(6, 6), {0: FIRST})
-    assert np.array_equal(again.hear(*following), witness.hear(*following))
+    assert torch.equal(again.hear(*following), witness.hear(*following))
 
 
 def test_both_directions_evidence_is_weighted_as_their_maps_are() -> None:

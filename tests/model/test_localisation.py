@@ -40,7 +40,7 @@ class TestPlaces:
         values = torch.zeros(2, ROWS, COLUMNS)
         values[0, 3, 3], values[1, 5, 5] = 0.2, 0.8
         places = _localiser(_region(1), _region(2)).places(values)
-        assert np.isnan(places[0]).all()
+        assert places[0].isnan().all()
         assert places[1].tolist() == [5, 5, 5, 5, 5, 5]
 
     def test_keypoints_alone_are_a_place_however_thin_their_maps(self) -> None:
@@ -60,17 +60,17 @@ class TestPlaces:
 
 class TestNearest:
     def test_a_tile_belongs_to_the_object_beside_it(self) -> None:
-        places = np.array([[4, 4, 2, 6, 2, 6], [4, 30, 2, 6, 28, 32]], np.float32)
+        places = torch.tensor([[4.0, 4, 2, 6, 2, 6], [4, 30, 2, 6, 28, 32]])
         assert nearest(places, 8, 1, 5).tolist() == [[0, 0, 1, 1, 1]]
 
     def test_a_small_object_before_a_large_one_keeps_its_tiles(self) -> None:
-        places = np.array([[16, 16, 0, 31, 0, 31], [12, 12, 8, 15, 8, 15]], np.float32)
+        places = torch.tensor([[16.0, 16, 0, 31, 0, 31], [12, 12, 8, 15, 8, 15]])
         tiles = nearest(places, 8, 4, 4)
         assert tiles[1, 1] == 1
         assert (tiles == 1).sum() == 1
 
     def test_an_object_that_is_nowhere_owns_nothing(self) -> None:
-        places = np.array([[np.nan] * 6, [4, 4, 2, 6, 2, 6]], np.float32)
+        places = torch.tensor([[torch.nan] * 6, [4, 4, 2, 6, 2, 6]])
         assert (nearest(places, 8, 3, 3) == 1).all()
         assert (nearest(places[:1], 8, 3, 3) == 0).all()
 
@@ -79,21 +79,30 @@ class TestSearch:
     def _frame(self, seed: int = 0) -> torch.Tensor:
         return F.normalize(torch.randn(ROWS, COLUMNS, 32, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
-    def test_an_object_that_moved_far_is_found_where_it_is(self) -> None:
+    def test_objects_that_moved_far_are_found_where_they_are(self) -> None:
         reference, query = self._frame(), self._frame(1)
-        share = torch.zeros(ROWS, COLUMNS)
-        share[1:5, 1:6] = 1.0
+        shares = torch.zeros(2, ROWS, COLUMNS)
+        shares[0, 1:5, 1:6] = 1.0
         query[7:11, 12:17] = reference[1:5, 1:6]
-        found = search(query, reference, share)
-        assert found is not None
-        assert (found.down, found.right) == (6, 11)
-        assert found.agreement == 1.0
+        shares[1, 8:11, 2:5] = 0.8
+        query[1:4, 14:17] = reference[8:11, 2:5]
+        found = search(query, reference, shares)
+        assert found.moved.tolist() == [[6, 11], [-7, 12]]
+        assert found.agreement.tolist() == [1, 1]
+
+    def test_more_cells_than_are_looked_at(self) -> None:
+        reference, query = self._frame(), self._frame(1)
+        shares = torch.zeros(1, ROWS, COLUMNS)
+        shares[0, :, :12] = 1.0
+        query[:, 4:16] = reference[:, :12]
+        found = search(query, reference, shares)
+        assert found.moved.tolist() == [[0, 4]]
+        assert found.agreement.tolist() == [1]
 
     def test_one_that_is_not_there_is_not_agreed_on(self) -> None:
-        share = torch.zeros(ROWS, COLUMNS)
-        share[1:5, 1:6] = 1.0
-        found = search(self._frame(1), self._frame(), share)
-        assert found is None or found.agreement < 0.3
+        shares = torch.zeros(1, ROWS, COLUMNS)
+        shares[0, 1:5, 1:6] = 1.0
+        assert search(self._frame(1), self._frame(), shares).agreement < 0.3
 
     def test_an_empty_share_finds_nothing(self) -> None:
-        assert search(self._frame(1), self._frame(), torch.zeros(ROWS, COLUMNS)) is None
+        assert search(self._frame(1), self._frame(), torch.zeros(1, ROWS, COLUMNS)).agreement.tolist() == [0]

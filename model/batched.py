@@ -1,0 +1,173 @@
+"""A memory for a GPU: many tiles at a time, windows anywhere, and nothing that the host has to know in between.
+
+The same definition of the affinity as `WindowMemory` and `FollowingMemory` (`model.affinity`, `model.following`), which
+are made for a processor: they look at one tile after the other and leave out what cannot matter, and what matters they
+must ask the device. Here all cells are matched. Tiles go in batches whose scores have a bounded size, so that the
+scores of a whole frame never exist.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.affinity import Matches, joint_top_k_of_rows, match_weights, window_mask
+from model.errors import InputError
+from model.uploads import Uploads
+
+_SCORES = 1 << 24
+"""How many scores are in memory at a time, at most, if one tile does not need more."""
+
+
+class BatchedMemory:
+    """Features of a bounded number of frames, looked at through windows that may lie anywhere.
+
+    Args:
+        rows, columns, channels: of a frame's features.
+        slots: how many frames it holds.
+        radius: of a window, Euclidean, inclusive, in cells.
+        top_k: matches a cell, over all frames together.
+        temperature: the softmax's divisor.
+        tile: side of a tile, in cells.
+        scores: how many of them may be in memory at a time.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        channels: int,
+        slots: int,
+        *,
+        radius: int,
+        top_k: int,
+        temperature: float,
+        tile: int = 8,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        scores: int = _SCORES,
+    ) -> None:
+        if min(rows, columns, channels, slots, top_k, tile, scores) < 1 or radius < 0 or temperature <= 0:
+            raise InputError("A memory needs positive sizes, a radius of 0 or more and a temperature above 0.")
+        device = torch.device(device)
+        self.rows, self.columns, self.slots = rows, columns, slots
+        self.radius, self.top_k, self.temperature, self.tile = radius, top_k, temperature, tile
+        self.tile_rows, self.tile_columns = -(-rows // tile), -(-columns // tile)
+        self._span = tile + 2 * radius
+        # A window's width of nothing all around: a window beyond the frame is then still a part of this.
+        height, width = self.tile_rows * tile + 2 * self._span, self.tile_columns * tile + 2 * self._span
+        self._keys = torch.zeros(slots, height, width, channels, dtype=dtype, device=device)
+        self._valid = torch.zeros(slots, height, width, dtype=torch.bool, device=device)
+        self._used = [False] * slots
+        self._together = max(1, scores // (slots * self._span**2 * tile**2))
+        self._mask = window_mask(tile, radius, dtype).to(device)
+        self._around = torch.arange(self._span, device=device)
+        self._upload = Uploads(device)
+        row = torch.arange(self.tile_rows, device=device)[:, None] * tile
+        column = torch.arange(self.tile_columns, device=device) * tile
+        self._own = torch.stack(torch.broadcast_tensors(row, column), dim=2) - radius + self._span
+        self._limits = torch.tensor([height - self._span, width - self._span], device=device)
+        # Of every cell of the frame, where it stands among the cells of all tiles.
+        y, x = torch.arange(rows, device=device)[:, None], torch.arange(columns, device=device)
+        tiles = y // tile * self.tile_columns + x // tile
+        self._place = (tiles * tile * tile + y % tile * tile + x % tile).flatten()
+        self._every = torch.arange(rows * columns, device=device)
+
+    def write(self, slot: int, features: Tensor, valid: Tensor | None = None) -> None:
+        """Puts a frame into a slot, in place of what was there.
+
+        Args:
+            features: (rows, columns, C), L2-normalised.
+            valid: (rows, columns) bool, False where the frame's cells may not be matched (void).
+        """
+        inside = (slot, slice(self._span, self._span + self.rows), slice(self._span, self._span + self.columns))
+        self._keys[inside] = features
+        if valid is None:
+            self._valid[inside].fill_(True)
+        else:
+            self._valid[inside].copy_(valid, non_blocking=True)
+        self._used[slot] = True
+
+    def read(self, slot: int) -> Tensor:
+        """(rows, columns, C) features in a slot."""
+        s = self._span
+        return self._keys[slot, s : s + self.rows, s : s + self.columns]
+
+    def matches(
+        self,
+        query: Tensor,
+        slots: Sequence[Sequence[int]],
+        moved: Tensor | None = None,
+        favour: Mapping[int, float] | None = None,
+    ) -> list[list[Matches]]:
+        """Matches of all cells of the new frame, once for every wanted subset of the slots.
+
+        Args:
+            query: (rows, columns, C) L2-normalised features of the new frame.
+            slots: for each subset, which slots may be matched.
+            moved: (all slots, tile rows, tile columns, 2) int64, cells down and right that what a tile shows has moved
+                since the slot's frame; None for nowhere.
+            favour: slot to what is added to the similarity of its cells.
+
+        Returns:
+            For each subset one `Matches`, in a list as the other memories give them.
+        """
+        tile, count = self.tile, self.tile_rows * self.tile_columns
+        used = [slot for slot in range(self.slots) if self._used[slot]]
+        padded = F.pad(query, (0, 0, 0, self.tile_columns * tile - self.columns, 0, self.tile_rows * tile - self.rows))
+        tiles = padded.view(self.tile_rows, tile, self.tile_columns, tile, -1).transpose(1, 2)
+        tiles = tiles.reshape(count, tile * tile, -1)
+        corners = self._own.expand(self.slots, -1, -1, -1) if moved is None else self._own - moved
+        corners = torch.minimum(corners.clamp(min=0), self._limits).flatten(1, 2)
+        corners = corners.index_select(0, self._upload(used)).transpose(0, 1)  # (tiles, used slots, 2)
+        extra = [favour.get(slot, 0.0) if favour else 0.0 for slot in used]
+        parts: list[list[tuple[Tensor, Tensor]]] = [[] for _ in slots]
+        for first in range(0, count, self._together):
+            some = slice(first, first + self._together)
+            scores = self._score(tiles[some], corners[some], used, extra)
+            for part, subset in zip(parts, slots, strict=True):
+                part.append(self._select(scores, corners[some], used, subset))
+        return [[self._joined(part)] for part in parts]
+
+    def _score(self, cells: Tensor, corners: Tensor, used: Sequence[int], extra: Sequence[float]) -> Tensor:
+        """(tiles, used slots, span, span, cells) similarities of tiles' cells to their windows, -inf for no candidate.
+
+        Args:
+            cells: (tiles, tile * tile, C).
+            corners: (tiles, used slots, 2), first row and column of each window in the padded frame.
+        """
+        slot = self._upload(used)[:, None, None]
+        y = (corners[..., 0, None] + self._around)[..., None]
+        x = (corners[..., 1, None] + self._around)[..., None, :]
+        scores = self._keys[slot, y, x].flatten(1, 3) @ cells.mT
+        scores = scores.view(len(cells), len(used), self._span, self._span, -1)
+        scores += self._mask
+        if any(extra):
+            scores += self._upload(extra, torch.float32).to(scores.dtype)[:, None, None, None]
+        return scores.masked_fill_(~self._valid[slot, y, x][..., None], -math.inf)
+
+    def _select(
+        self, scores: Tensor, corners: Tensor, used: Sequence[int], subset: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Weights and sources, each (tiles, cells, k)."""
+        if len(subset) < len(used):
+            outside = self._upload([slot not in subset for slot in used], torch.bool)
+            scores = scores.masked_fill(outside[:, None, None, None], -math.inf)
+        values, place = joint_top_k_of_rows(scores.flatten(1, 3), self.top_k)
+        position, within = place // self._span**2, place % self._span**2
+        # A window's place in its frame; where nothing was a candidate it may lie outside, and the weight is 0.
+        corner = (corners - self._span).flatten(1)
+        y = corner.gather(1, (2 * position).flatten(1)).view_as(place) + within // self._span
+        x = corner.gather(1, (2 * position + 1).flatten(1)).view_as(place) + within % self._span
+        slot = self._upload(used)[position]
+        sources = (slot * self.rows + y) * self.columns + x
+        return match_weights(values, self.temperature), sources.clamp_(0, self.slots * self.rows * self.columns - 1)
+
+    def _joined(self, parts: Sequence[tuple[Tensor, Tensor]]) -> Matches:
+        weights = torch.cat([part[0] for part in parts]).flatten(0, 1).index_select(0, self._place)
+        sources = torch.cat([part[1] for part in parts]).flatten(0, 1).index_select(0, self._place)
+        return Matches(self._every, weights, sources)

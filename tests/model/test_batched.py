@@ -1,0 +1,188 @@
+"""The memory and the steps of a GPU, run on the CPU: the same results, and nothing that the host would wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from model.affinity import Matches, WindowMemory, dense_matches
+from model.batched import BatchedMemory
+from model.channels import ChannelSet
+from model.errors import InputError
+from model.features import FeatureExtractor
+from model.following import FollowingMemory
+from model.geometry import Grid
+from model.labels import Anchor, Label
+from model.presets import Preset, find_preset
+from model.propagator import Propagator, SoftMaps
+from model.rendered import RenderedClip, render_clip
+from model.video import Frame
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+FramesOf = Callable[[RenderedClip], list[Frame]]
+CHANNELS = 16
+SETTINGS: dict[str, Any] = {"radius": 3, "top_k": 4, "temperature": 0.07}
+
+
+def _features(*shape: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(*shape, CHANNELS, generator=generator), dim=-1)
+
+
+def _filled(kind: type[Any], memory: torch.Tensor, valid: torch.Tensor | None = None, **more: Any) -> Any:
+    slots, rows, columns, _ = memory.shape
+    made = kind(rows, columns, CHANNELS, slots, tile=4, **SETTINGS, **more)
+    for slot in range(slots):
+        made.write(slot, memory[slot], None if valid is None else valid[slot])
+    return made
+
+
+def _affinity(matches: list[Matches], cells: int, sources: int) -> torch.Tensor:
+    whole = torch.zeros(cells, sources, dtype=torch.float64)
+    for match in matches:
+        assert bool(((match.sources >= 0) & (match.sources < sources)).all())
+        whole.index_put_((match.cells[:, None], match.sources), match.weights.double(), accumulate=True)
+    return whole
+
+
+@pytest.mark.parametrize("scores", [1, 30_000, 1 << 24])
+@pytest.mark.parametrize(("rows", "columns"), [(8, 12), (7, 13), (5, 5)])
+def test_windows_that_do_not_move_are_the_dense_reference(rows: int, columns: int, scores: int) -> None:
+    memory, query = _features(3, rows, columns), _features(rows, columns, seed=1)
+    valid = torch.rand(3, rows, columns, generator=torch.Generator().manual_seed(2)) < 0.8
+    (found,) = _filled(BatchedMemory, memory, valid, scores=scores).matches(query, [[0, 1, 2]])
+    expected = dense_matches(query, memory, valid=valid, **SETTINGS)
+    count = rows * columns
+    torch.testing.assert_close(_affinity(found, count, 3 * count), _affinity([expected], count, 3 * count))
+
+
+def test_each_subset_of_the_slots_as_the_memory_of_a_processor_finds_it() -> None:
+    rows, columns, subsets = 9, 14, [[0, 1, 2], [2], [0, 2]]
+    memory, query = _features(3, rows, columns), _features(rows, columns, seed=1)
+    found = _filled(BatchedMemory, memory).matches(query, subsets)
+    expected = _filled(WindowMemory, memory).matches(query, subsets, [None] * 3)
+    count = rows * columns
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(_affinity(ours, count, 3 * count), _affinity(theirs, count, 3 * count))
+
+
+def test_windows_that_follow_and_a_favoured_slot() -> None:
+    rows, columns = 9, 14
+    memory, query = _features(2, rows, columns), _features(rows, columns, seed=1)
+    theirs = _filled(FollowingMemory, memory)
+    moved = np.random.default_rng(0).integers(-9, 10, (2, theirs.tile_rows, theirs.tile_columns, 2))
+    everything = torch.ones(2, rows, columns, dtype=torch.bool)
+    (expected,) = theirs.matches(query, [[0, 1]], [everything], moved, {1: 0.2})
+    (found,) = _filled(BatchedMemory, memory).matches(query, [[0, 1]], torch.from_numpy(moved), {1: 0.2})
+    count = rows * columns
+    torch.testing.assert_close(_affinity(found, count, 2 * count), _affinity(expected, count, 2 * count))
+
+
+def test_a_slot_that_was_never_written_is_not_matched() -> None:
+    memory = BatchedMemory(4, 4, CHANNELS, 3, tile=4, **SETTINGS)
+    memory.write(1, _features(4, 4))
+    (found,) = memory.matches(_features(4, 4, seed=1), [[1]])
+    assert _affinity(found, 16, 48)[:, :16].sum() == 0
+    assert _affinity(found, 16, 48)[:, 32:].sum() == 0
+    torch.testing.assert_close(memory.read(1), _features(4, 4))
+
+
+def test_sizes_that_make_no_sense() -> None:
+    with pytest.raises(InputError, match="positive sizes"):
+        BatchedMemory(4, 4, CHANNELS, 0, **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def clip() -> RenderedClip:
+    return render_clip(width=160, height=112, frame_count=24)
+
+
+def _propagator(
+    extractor: FeatureExtractor, clip: RenderedClip, preset: Preset, *, batched: bool, anchors: int = 3
+) -> Propagator:
+    given = [
+        clip.anchor(0),
+        Anchor(4, clip.anchor(4).labels[:1]),
+        Anchor(7, (Label(2, None, absent=True),)),
+    ]
+    channels = ChannelSet(clip.objects, given[:anchors], Grid.fit(clip.width, clip.height, preset.working_size))
+    return Propagator(extractor, channels, preset, batched=batched)
+
+
+@pytest.mark.parametrize("name", ["plain", "balanced"])
+def test_the_same_results_within_the_stated_tolerance(
+    extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf, name: str
+) -> None:
+    frames, preset = frames_of(clip)[:14], replace(find_preset(name), enlarge=False)
+    found: list[list[SoftMaps]] = []
+    for batched in (False, True):
+        propagator = _propagator(extractor, clip, preset, batched=batched)
+        found.append(list(propagator.steps((frame, None) for frame in frames)))
+    for theirs, ours in zip(*found, strict=True):
+        assert ours.frame == theirs.frame
+        assert (ours.known == theirs.known).all()
+        assert ours.evidence is not None
+        assert theirs.evidence is not None
+        # Labels have steps of 1/255; one more or less is a rounding the other way.
+        torch.testing.assert_close(ours.values, theirs.values, atol=1.01 / 255, rtol=0)
+        np.testing.assert_allclose(ours.evidence, theirs.evidence, atol=0.02)
+
+
+class _NothingToWaitFor(TorchDispatchMode):
+    """Raises at whatever would make the host wait for a GPU, and counts the operations that are sent there."""
+
+    # The last is a tensor made from Python numbers: sending it waits for what was sent before.
+    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal", "is_nonzero", "lift_fresh")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.name().removeprefix("aten::").split(".")[0]
+        views = all(alias.alias_info is not None and not alias.alias_info.is_write for alias in func._schema.returns)
+        self.operations += not views
+        assert name not in self.WAITING, f"{name} waits for the device"
+        if name in ("index", "index_put", "index_put_", "_index_put_impl_"):
+            for index in args[1]:
+                assert index is None or index.dtype != torch.bool, "indexing by a mask waits for its length"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("name", "anchors", "most"), [("plain", 1, 350), ("balanced", 1, 520), ("balanced", 3, 600)])
+def test_no_step_waits_for_the_device_once_memory_is_full(
+    extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf, name: str, anchors: int, most: int
+) -> None:
+    frames, preset = frames_of(clip), replace(find_preset(name), enlarge=False)
+    propagator = _propagator(extractor, clip, preset, batched=True, anchors=anchors)
+    with torch.inference_mode():
+        features = [extractor(frame.image, propagator._grid) for frame in frames]
+    for frame, each in zip(frames[:22], features, strict=False):
+        propagator.step(frame, each)
+    for frame, each in zip(frames[22:], features[22:], strict=True):
+        with _NothingToWaitFor() as watched:
+            propagator._advance(frame, each)
+        assert watched.operations <= most
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", ["plain", "balanced"])
+def test_a_gpu_gives_what_the_cpu_gives(
+    extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf, name: str
+) -> None:
+    frames, preset = frames_of(clip)[:14], replace(find_preset(name), enlarge=False)
+    found = []
+    for device in ("cpu", "cuda"):
+        own = FeatureExtractor(extractor.checkpoint, device=device, dtype=torch.float32)
+        propagator = _propagator(own, clip, preset, batched=device == "cuda")
+        found.append(list(propagator.steps((frame, None) for frame in frames)))
+    for theirs, ours in zip(*found, strict=True):
+        # Features are rounded to half precision, so a cosine may differ in its third digit.
+        assert float((ours.values - theirs.values).abs().mean()) < 0.002
