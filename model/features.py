@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,15 +33,24 @@ class FeatureExtractor:
         device: "auto" (CUDA where there is one), "cpu", or "cuda", "cuda:1" and so on.
         dtype: of weights, features and similarities; None chooses bfloat16 where the processor multiplies it natively,
             and float32 otherwise.
+        batch: how many frames are encoded together; None: 8 on a GPU, which a single frame does not fill, else 1.
 
     Raises:
         ModelError: slug `bad-device`, for a device that is not there.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, device: str = "auto", dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str = "auto",
+        dtype: torch.dtype | None = None,
+        batch: int | None = None,
+    ) -> None:
         self.checkpoint = checkpoint
         self.device = choose_device(device)
         self.dtype = dtype or native_dtype(self.device)
+        self.batch = batch or (8 if self.device.type == "cuda" else 1)
         encoder = fold_batch_norm(checkpoint.encoder)
         _fold_normalisation(encoder.conv1, checkpoint)
         encoder = encoder.to(device=self.device, dtype=self.dtype)
@@ -55,20 +65,39 @@ class FeatureExtractor:
         """How many numbers describe a cell."""
         return CHANNELS
 
-    @torch.inference_mode()
     def __call__(self, image: np.ndarray, grid: Grid) -> Tensor:
         """(H, W, 3) uint8 RGB to (rows, columns, 256) features of length 1 but for their rounding to `half`.
 
         They are in this extractor's dtype, and contiguous.
         """
-        pixels = torch.from_numpy(image).to(self.device)
+        return self.encode([image], grid)[0]
+
+    @torch.inference_mode()
+    def encode(self, images: Sequence[np.ndarray], grid: Grid) -> list[Tensor]:
+        """The features of several images, each as if it were alone.
+
+        `batch` of them are encoded together. A GPU chooses its kernels by how many there are, so that a short batch is
+        filled up: a frame's features do not depend on which others it was encoded with.
+        """
+        found: list[Tensor] = []
+        for first in range(0, len(images), self.batch):
+            some = images[first : first + self.batch]
+            x = torch.cat([self._prepared(image, grid) for image in some])
+            if len(some) < self.batch:
+                x = torch.cat([x, x[-1:].expand(self.batch - len(some), -1, -1, -1)])
+            x = self._encoder(x.contiguous(memory_format=self._format)).permute(0, 2, 3, 1)
+            x = F.normalize(x.float(), dim=-1).to(self.half).to(self.dtype).contiguous()
+            found += x[: len(some)].unbind()
+        return found
+
+    def _prepared(self, image: np.ndarray, grid: Grid) -> Tensor:
+        """(1, 3, 8 x rows, 8 x columns), what the encoder sees of an image."""
+        pixels = torch.from_numpy(image)
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
         if self.checkpoint.lightness:
-            x = (lightness(grid.image(pixels) / 255) * 255).to(self.dtype)
-        else:
-            x = grid.image(pixels, self.dtype)
-        x = x.contiguous(memory_format=self._format)
-        x = self._encoder(x)
-        return F.normalize(x[0].permute(1, 2, 0).float(), dim=-1).to(self.half).to(self.dtype).contiguous()
+            return (lightness(grid.image(pixels) / 255) * 255).to(self.dtype)
+        return grid.image(pixels, self.dtype)
 
     @property
     def half(self) -> torch.dtype:
@@ -91,7 +120,7 @@ class FeatureExtractor:
             "dtype": str(self.dtype),
             "device": _machine(self.device.type, self.device.index),
             "torch": torch.__version__,
-        }
+        } | ({"batch": str(self.batch)} if self.batch > 1 else {})
 
 
 def centred(features: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ with every small operation split over all cores. The result does not depend on i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
@@ -36,7 +36,8 @@ def encode_ahead(
     first is yielded, and no more are in memory at a time.
 
     Args:
-        workers: threads that encode; None takes one per two cores, at least two. 0 encodes in the caller's thread.
+        workers: threads that encode; None takes one per two cores, at least two, and none beside a GPU. 0 encodes in
+            the caller's thread, as many frames together as `extractor.batch` says.
         kept: features of earlier runs: those of a frame that are there are loaded instead of computed, in the same
             threads, and the frame's image is not looked at; all others are added to it. Where `frames` leaves frames
             undecoded (`read_forward(..., later=kept.holds)`), they stay so.
@@ -48,9 +49,7 @@ def encode_ahead(
         workers = 0 if extractor.device.type != "cpu" or available_cores() < 2 else max(2, available_cores() // 2)
     source = _Source(extractor, grid, kept)
     if workers == 0:
-        for frame in frames:
-            found = source.find(frame)
-            yield frame, source.finish(frame, found, source.work(frame, found)())
+        yield from source.in_batches(frames)
         return
     threads = max(1, torch.get_num_threads() // workers)
     ahead = 2 * workers  # so that an encoder does not wait while one frame takes longer to match
@@ -85,6 +84,29 @@ class _Source:
 
     def find(self, frame: Frame) -> KeptFrame | None:
         return None if self._kept is None else self._kept.find(frame.index)
+
+    def in_batches(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Tensor]]:
+        """Frames with their features, as many encoded together as the extractor takes."""
+        unreadable: InputError | None = None
+        some: list[Frame] = []
+        for read in _until_unreadable(frames):
+            if isinstance(read, InputError):
+                unreadable = read
+                break
+            some.append(read)
+            if len(some) == self._extractor.batch:
+                yield from self._batch(some)
+                some = []
+        yield from self._batch(some)
+        if unreadable is not None:
+            raise unreadable
+
+    def _batch(self, frames: Sequence[Frame]) -> Generator[tuple[Frame, Tensor]]:
+        found = [self.find(frame) for frame in frames]
+        new = [frame.image for frame, kept in zip(frames, found, strict=True) if kept is None]
+        encoded = iter(self._extractor.encode(new, self._grid) if new else ())
+        for frame, kept in zip(frames, found, strict=True):
+            yield frame, self.finish(frame, kept, next(encoded) if kept is None else kept.load())
 
     def work(self, frame: Frame, found: KeptFrame | None) -> Callable[[], Tensor | None]:
         """What there is to do for the frame, in any thread."""

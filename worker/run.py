@@ -189,13 +189,12 @@ class _Run:
         final: list[FrameResult] = []
         kept: list[SoftMaps] = []
         try:
-            for frame, features in frames:
-                soft = propagator.step(frame, features)
-                position = self.frames.index(frame.index)
+            for soft in propagator.steps(frames):
+                position = self.frames.index(soft.frame)
                 if direction == "b" and not self.plan.final_backward(position):
                     kept.append(soft)
                 else:
-                    soft = self.meeting.join(soft, met[frame.index]) if frame.index in met else soft
+                    soft = self.meeting.join(soft, met[soft.frame]) if soft.frame in met else soft
                     final.append(self._decode(soft))
                 self.steps += 1
                 done = self.done + len(final)

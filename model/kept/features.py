@@ -153,7 +153,7 @@ class Passage:
         features = torch.empty(self._shape, dtype=self._half)
         if not reader.read_into(index, _bytes_of(features)):
             return None
-        return features.to(device=self._device, dtype=self._dtype)
+        return features.to(device=self._device, dtype=self._dtype, non_blocking=True)
 
 
 class KeptFrame:

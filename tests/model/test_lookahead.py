@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -31,6 +31,34 @@ def test_every_number_of_workers_gives_the_same_features_in_order(
     found = list(encode_ahead(extractor, GRID, frames, workers=workers))
     assert [frame for frame, _ in found] == frames
     assert all(torch.equal(features, one) for (_, features), one in zip(found, expected, strict=True))
+
+
+def test_frames_are_encoded_together_where_the_extractor_takes_several(
+    extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf, kept: KeptFeatures
+) -> None:
+    together: list[int] = []
+
+    class Watched(FeatureExtractor):
+        def encode(self, images: Sequence[np.ndarray], grid: Grid) -> list[torch.Tensor]:
+            together.append(len(images))
+            return super().encode(images, grid)
+
+    def damaged() -> Iterator[Frame]:
+        yield from frames_of(clip)[:11]
+        raise MediaError("damaged", slug="undecodable-frame")
+
+    watched = Watched(extractor.checkpoint, device="cpu", dtype=torch.float32, batch=4)
+    with kept.passage(watched, GRID, range(12)) as passage:
+        list(encode_ahead(watched, GRID, frames_of(clip)[2:4], workers=0, kept=passage))
+    with kept.passage(watched, GRID, range(12)) as passage:
+        ahead = encode_ahead(watched, GRID, damaged(), workers=0, kept=passage)
+        found = [next(ahead) for _ in range(11)]
+        with pytest.raises(MediaError):
+            next(ahead)
+    assert together == [2, 2, 4, 3]
+    for frame, features in found:
+        assert torch.equal(features, watched(frame.image, GRID)), "a frame's company leaves no trace"
+        torch.testing.assert_close(features, extractor(frame.image, GRID), atol=2e-3, rtol=0)
 
 
 def test_two_caller_threads_make_no_difference(
@@ -97,7 +125,7 @@ def kept(tmp_path: Path) -> KeptFeatures:
 class _NotToBeUsed(FeatureExtractor):
     """An extractor of which nothing should be asked."""
 
-    def __call__(self, image: np.ndarray, grid: Grid) -> torch.Tensor:
+    def encode(self, images: Sequence[np.ndarray], grid: Grid) -> list[torch.Tensor]:
         raise AssertionError("these features were kept")
 
 
