@@ -127,7 +127,16 @@ class Carrier:
 
     def _decoded(self, channels: ChannelSet, soft: SoftMaps) -> tuple[FrameResult, ChannelSet, SoftMaps]:
         time_ms = self.frames[soft.frame].time_ms
-        return decode(channels, soft.frame, time_ms, soft.values, soft.known, soft.evidence), channels, soft
+        found = decode(
+            channels,
+            soft.frame,
+            time_ms,
+            soft.values,
+            soft.known,
+            soft.evidence,
+            declare_gone=self._preset.declares_gone,
+        )
+        return found, channels, soft
 
 
 # What a process of several keeps: its encoder, the preset, and how many frames of a clip it takes at most.

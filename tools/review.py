@@ -5,7 +5,7 @@
 Every sequence is carried from its first mask; then N further frames are given their true masks and all is carried
 again. The table goes into docs/accuracy.md between `<!-- review PRESET -->` and `<!-- end -->`, the curve into
 docs/review.png.
-`--json` keeps what is measured; sequences that it already holds, from the same model and options, are not run again.
+`--json` keeps what is measured; what it already holds, from the same model and options, is not run again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import json
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--davis", type=Path, required=True, metavar="DIR")
     parser.add_argument("--sequences", default="", metavar="A,B", help="default: all")
-    parser.add_argument("--preset", default="plain")
+    parser.add_argument("--preset", default="fast")
     parser.add_argument("--model", default="uvc-r18")
     parser.add_argument("--working-size", type=int, default=0, help="0: the preset's own")
     parser.add_argument("--frames", type=int, default=0, help="of each sequence at most; 0: all")
@@ -108,7 +107,6 @@ def _measured(args: argparse.Namespace, counts: list[int]) -> dict[str, Any]:
         "preset": args.preset,
         "working_size": args.working_size,
         "frames": args.frames,
-        "counts": counts,
     }
     kept = json.loads(args.json.read_text()) if args.json.exists() else {}
     done: dict[str, Any] = kept["sequences"] if kept.get("key") == key else {}
@@ -116,16 +114,19 @@ def _measured(args: argparse.Namespace, counts: list[int]) -> dict[str, Any]:
     wanted = args.sequences.split(",") if args.sequences else [clip.name for clip in clips]
     settings = (args.model, args.preset, args.working_size, args.frames)
     context = multiprocessing.get_context("spawn")
-    waiting = [clip for clip in clips if clip.name in wanted and clip.name not in done]
+    missing = {
+        name: [count for count in counts if str(count) not in done.get(name, {}).get("named", {})] for name in wanted
+    }
+    waiting = [clip for clip in clips if missing.get(clip.name)]
     with ProcessPoolExecutor(args.workers, context, prepare, settings) as pool:
-        outcomes = pool.map(partial(_curve, counts=counts), waiting)
+        outcomes = pool.map(_curve, waiting, [missing[clip.name] for clip in waiting])
         for clip, outcome in zip(waiting, tqdm(outcomes, total=len(waiting), unit="sequence"), strict=True):
-            done[clip.name] = outcome
+            done[clip.name] = _together(done.get(clip.name), outcome)
             args.json.write_text(json.dumps({"key": key, "sequences": done}, indent=1))
     return {name: done[name] for name in wanted}
 
 
-def _curve(clip: Measured, *, counts: Sequence[int]) -> dict[str, Any]:
+def _curve(clip: Measured, counts: Sequence[int]) -> dict[str, Any]:
     """Mean J of one sequence by way and number of corrected frames, and the frames that were corrected."""
     carrier, first = carrier_of(clip), clip.anchor(0)
 
@@ -135,12 +136,18 @@ def _curve(clip: Measured, *, counts: Sequence[int]) -> dict[str, Any]:
         return float(np.mean([_overlap(clip, result) for result in results[1:]])), results
 
     before, results = carried([])
-    order = [each.frame for each in suggest(results, max(counts))]
-    outcome: dict[str, Any] = {"none": {"0": before}, "order": order, **{way: {} for way in _WAYS}}
+    outcome: dict[str, Any] = {"none": {"0": before}, "frames": {}, **{way: {} for way in _WAYS}}
     for count in counts:
-        outcome["named"][str(count)] = carried(order[:count])[0]
+        named = [each.frame for each in suggest(results, count)]
+        outcome["frames"][str(count)] = named
+        outcome["named"][str(count)] = carried(named)[0]
         outcome["even"][str(count)] = carried(evenly(len(carrier.frames), count))[0]
     return outcome
+
+
+def _together(known: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a sequence with what was measured for further counts."""
+    return new if known is None else {key: {**known[key], **new[key]} for key in new}
 
 
 def _overlap(clip: Measured, result: FrameResult) -> float:

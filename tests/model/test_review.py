@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from model.labels import FrameResult, ObjectResult
-from model.review import as_json, error_by_distance, suggest
+from model.review import ExpectedError, as_json, suggest
 
 
 def _results(*tracks: Sequence[float], anchors: Sequence[int] = (0,), step: int = 1) -> list[FrameResult]:
@@ -65,13 +65,17 @@ def test_where_error_grows_evenly_they_lie_about_evenly() -> None:
     assert gaps.max() <= 45
 
 
-def test_each_is_named_as_if_those_before_it_were_corrected() -> None:
-    results = _results(np.linspace(1, 0.2, 100))
-    five = _named(results, 5)
-    assert _named(results, 2) == five[:2]
-    assert len(set(five)) == 5
-    gains = [each.gain for each in suggest(results, 5)]
+def test_the_most_useful_comes_first_and_none_twice() -> None:
+    suggestions = suggest(_results(np.linspace(1, 0.2, 100)), 5)
+    gains = [each.gain for each in suggestions]
     assert gains == sorted(gains, reverse=True)
+    assert len({each.frame for each in suggestions}) == 5
+
+
+def test_behind_the_last_one_there_is_half_as_much_as_between_two() -> None:
+    # What lies between two anchors is helped by both, what lies behind the last by that alone.
+    frames = [0, *sorted(_named(_results(np.r_[1.0, np.full(109, 0.5)]), 5))]
+    assert np.diff(frames) == pytest.approx(20, abs=1)
 
 
 def test_anchors_and_sure_frames_are_not_named() -> None:
@@ -118,20 +122,26 @@ def test_nothing_comes_of_nothing() -> None:
 def test_a_long_video_is_gone_through_in_steps() -> None:
     track = np.full(5000, 0.95)
     track[3000:3400] = 0.1
-    frames = _named(_results(track), 2)
-    assert any(3000 <= frame < 3400 for frame in frames)
+    (alone,), several = _named(_results(track), 1), _named(_results(track), 5)
+    assert 3000 <= alone < 3400
+    assert sum(3000 <= frame < 3400 for frame in several) == 2
+    assert max(np.diff([0, *sorted(several), 5000])) < 1500, "nor is the rest forgotten"
 
 
-class TestErrorByDistance:
-    def test_it_never_falls_and_follows_what_was_seen(self) -> None:
-        doubt = np.array([[0.0], [0.1], [0.3], [0.2], [0.6]])
-        found = error_by_distance(doubt, np.arange(5)[:, None])
-        assert found == pytest.approx([0, 0.1, 0.25, 0.25, 0.6])
+@pytest.mark.parametrize("seed", range(8))
+def test_the_set_is_the_best_of_all_sets(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    places, objects = int(rng.integers(4, 10)), int(rng.integers(1, 4))
+    anchored = rng.random((places, objects)) < 0.2
+    doubt = np.where(anchored, 0, rng.random((places, objects)))
+    error = ExpectedError(doubt, anchored, rng.random((places, objects)) < 0.9)
+    for count in (1, 2, 3):
+        least = min(map(error, itertools.combinations(range(places), count)))
+        assert error(error.best(count)) == pytest.approx(least)
 
-    def test_beyond_what_was_seen_it_goes_on_as_it_ended(self) -> None:
-        doubt = np.array([[0.2], [0.1], [0.0], [0.1], [0.4]])
-        found = error_by_distance(doubt, np.abs(np.arange(5) - 2)[:, None])
-        assert found == pytest.approx([0, 0.1, 0.3, 0.3, 0.3])
 
-    def test_objects_without_an_anchor_say_nothing(self) -> None:
-        assert error_by_distance(np.ones((3, 1)), np.full((3, 1), -1)) == pytest.approx([0, 0, 0])
+def test_with_the_anchors_there_are_the_error_is_what_is_doubted() -> None:
+    doubt = np.array([[0.0, 0.0], [0.1, 0.4], [0.3, 0.2]])
+    error = ExpectedError(doubt, doubt == 0, np.ones((3, 2), bool))
+    assert error([]) == pytest.approx(1.0)
+    assert error([1, 2]) == pytest.approx(0.0)
