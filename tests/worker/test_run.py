@@ -576,13 +576,13 @@ class TestKeptFeatures:
         new_job(JOBS[name][0]).run(features=tmp_path)
         decoded.clear()
         seen: list[bool] = []
-        usual = Propagator.step
+        usual = Propagator.advance
 
-        def step(propagator: Propagator, frame: Any, features: Any = None) -> Any:
+        def advance(propagator: Propagator, frame: Any, features: Any) -> Any:
             seen.append(frame.decoded)
             return usual(propagator, frame, features)
 
-        monkeypatch.setattr(Propagator, "step", step)
+        monkeypatch.setattr(Propagator, "advance", advance)
         monkeypatch.setattr("worker.run.find_preset", lambda name: replace(find_preset(name), pixels=True))
         job = new_job(JOBS[name][0])
         job.extractor = watched
