@@ -162,7 +162,7 @@ class Propagator:
             except InputError as error:
                 unreadable = error
                 break
-            waiting.append(self._advance(frame, features))
+            waiting.append(self.advance(frame, features))
             if len(waiting) > ahead:
                 yield _soft(waiting.popleft())
         while waiting:
@@ -178,10 +178,11 @@ class Propagator:
         Args:
             features: the frame's, where they were computed ahead.
         """
-        return _soft(self._advance(frame, features))
+        return _soft(self.advance(frame, features))
 
     @torch.inference_mode()
-    def _advance(self, frame: Frame, features: Tensor | None) -> Download:
+    def advance(self, frame: Frame, features: Tensor | None) -> Download:
+        """As `step`, without waiting for a GPU: soft maps and evidence are on their way."""
         if features is None:
             features = self._extractor(frame.image, self._grid)
         features = self._seen(features)

@@ -14,7 +14,7 @@ from model.errors import ModelError
 from model.features import FeatureExtractor
 
 # Of glibc's mallopt(3).
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 class WarmModels:
@@ -66,11 +66,14 @@ def prepare_process(threads: int) -> None:
 def _keep_freed_memory() -> None:
     """Lets glibc keep what a frame frees for the next frame, which needs the same again.
 
-    Otherwise every layer's output is handed back to the kernel and its pages are faulted in anew, frame by frame.
+    Otherwise every layer's output is handed back to the kernel and its pages are faulted in anew, frame by frame. All
+    threads share one heap, so that what encoding frees is there for matching; with one each, as is usual, memory grew
+    with the frames of a job by tens of MiB before it came to rest.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
         return
+    mallopt(_M_ARENA_MAX, 1)
     mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the most that glibc allows
     mallopt(_M_TRIM_THRESHOLD, 1 << 30)

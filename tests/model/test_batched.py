@@ -168,7 +168,7 @@ def test_no_step_waits_for_the_device_once_memory_is_full(
         propagator.step(frame, each)
     for frame, each in zip(frames[22:], features[22:], strict=True):
         with _NothingToWaitFor() as watched:
-            propagator._advance(frame, each)
+            propagator.advance(frame, each)
         assert watched.operations <= most
 
 

@@ -576,13 +576,13 @@ class TestKeptFeatures:
         new_job(JOBS[name][0]).run(features=tmp_path)
         decoded.clear()
         seen: list[bool] = []
-        usual = Propagator.step
+        usual = Propagator.advance
 
-        def step(propagator: Propagator, frame: Any, features: Any = None) -> Any:
+        def advance(propagator: Propagator, frame: Any, features: Any) -> Any:
             seen.append(frame.decoded)
             return usual(propagator, frame, features)
 
-        monkeypatch.setattr(Propagator, "step", step)
+        monkeypatch.setattr(Propagator, "advance", advance)
         monkeypatch.setattr("worker.run.find_preset", lambda name: replace(find_preset(name), pixels=True))
         job = new_job(JOBS[name][0])
         job.extractor = watched
@@ -648,7 +648,6 @@ class TestDamage:
 _MEMORY = """
 import json, resource, sys
 from pathlib import Path
-import torch
 from app.files import JobFiles
 from app.jobspec import parse_job, resolve
 from app.results import ResultStore
@@ -658,9 +657,10 @@ from model.checkpoint import load_checkpoint
 from model.features import FeatureExtractor
 from model.kept import KeptFeatures
 from model.video import open_video
+from worker.models import prepare_process
 from worker.run import run_job
 
-torch.set_num_threads(1)
+prepare_process(1)  # as every process that runs jobs
 extractor = FeatureExtractor(load_checkpoint(find_model("uvc-r18").path), device="cpu")
 for frames in (300, 3000):
     with open_video(Path(sys.argv[1])) as source:
