@@ -6,7 +6,7 @@ Carries the first frame's masks through every clip and keeps the evidence and th
 cache, clip by clip; it is used again while the model, the preset and the evidence's names stay the same. Of each
 dataset's clips in the order of their names the first, third ... are fitted on, the others tested on. `--refit` writes
 the weights into model/confidence.py; without it those that are there are tested. The table goes into docs/accuracy.md
-between `<!-- confidence PRESET -->` and `<!-- end -->`, the plot into docs/reliability.png.
+between `<!-- confidence PRESET -->` and `<!-- end -->`, the plot into docs/reliability-PRESET.png.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("evidence.json"), help="default: %(default)s")
     parser.add_argument("--refit", action="store_true", help="fit, and write the weights into model/confidence.py")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "accuracy.md")
-    parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "reliability.png")
+    parser.add_argument("--plot", type=Path, help="default: docs/reliability-PRESET.png")
     args = parser.parse_args()
     rows = _rows(args)
     table = Table(rows)
@@ -70,7 +70,7 @@ def main() -> None:
     text = args.page.read_text()
     args.page.write_text(placed(text, f"confidence {args.preset}", report))
     shown = ~table.fitting & ~table.hidden
-    plot(estimates[shown], table.truth[shown], table.datasets[shown], args.plot)
+    plot(estimates[shown], table.truth[shown], table.datasets[shown], args.plot or ROOT / "docs" / f"reliability-{args.preset}.png")
 
 
 class Table:
