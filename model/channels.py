@@ -1,7 +1,8 @@
 """Channels: what propagation carries, one soft map per region and per keypoint, whatever they were given as.
 
 A region (mask, polygon or box) becomes the share of each cell that it covers; a keypoint becomes a small Gaussian whose
-centre lies between cells. From here on both are maps of numbers on the encoder's grid, and the affinity does not care.
+centre lies between cells. Of an object that is given as boxes alone, each cell also carries how far away the four sides
+of its box are. From here on all are maps of numbers on the encoder's grid, and the affinity does not care.
 """
 
 from __future__ import annotations
@@ -15,17 +16,27 @@ from torch import Tensor
 
 from model.geometry import Grid
 from model.labels import Anchor, Keypoint, Label, LabelObject
+from model.labels.types import Box
 
 KEYPOINT_SIGMA = 0.5
 """Of a keypoint's Gaussian, in cells (UVC's JHMDB protocol)."""
 
 
+SIDES = ("left", "top", "right", "bottom")
+
+
 @dataclass(frozen=True)
 class Channel:
-    """One soft map: an object's region, or one of its keypoints."""
+    """One soft map: an object's region, one of its keypoints, or how far away one of its box's `SIDES` is."""
 
     object: int
     keypoint: str | None = None
+    side: str | None = None
+
+    @property
+    def region(self) -> bool:
+        """Whether it is an object's region."""
+        return self.keypoint is None and self.side is None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +64,17 @@ class ChannelSet:
         anchors: all of the job's anchors. A keypoint becomes a channel when some anchor shows it visible; a hidden
             keypoint is returned on its own frame but teaches nothing about what it looks like.
         grid: the encoder's grid for this video.
+        box_sides: whether objects that are given as boxes alone carry where the sides of these are.
+
+    Attributes:
+        extents: by object that does so, the greatest width and height of its boxes, in pixels.
     """
 
-    def __init__(self, objects: Sequence[LabelObject], anchors: Sequence[Anchor], grid: Grid) -> None:
+    def __init__(
+        self, objects: Sequence[LabelObject], anchors: Sequence[Anchor], grid: Grid, *, box_sides: bool = False
+    ) -> None:
         self.grid = grid
+        self.extents: dict[int, tuple[float, float]] = {}
         self.objects = tuple(objects)
         labels = [label for anchor in anchors for label in anchor.labels]
         found: dict[Channel, None] = {}
@@ -64,6 +82,11 @@ class ChannelSet:
             own = [label for label in labels if label.object == declared.id]
             if any(label.mask is not None for label in own):
                 found[Channel(declared.id)] = None
+            boxes = [label.box for label in own if label.mask is not None]
+            if box_sides and boxes and None not in boxes:
+                found.update({Channel(declared.id, side=side): None for side in SIDES})
+                widths, heights = zip(*(box[2:] for box in boxes if box is not None), strict=True)
+                self.extents[declared.id] = (max(widths), max(heights))
             found.update({Channel(declared.id, point.name): None for label in own for point in shown(label)})
         self.channels = tuple(found)
         self.index = {channel: number for number, channel in enumerate(self.channels)}
@@ -103,6 +126,10 @@ class ChannelSet:
                 cells = self.grid.cells(share.masked_fill(void, 0)[None])[0] / learned.clamp(min=1e-6)
             values[self.index[Channel(identity)]] = cells
         for label in anchor.labels:
+            if label.box is not None and label.object in self.extents:
+                share = values[self.index[Channel(label.object)]]
+                for side, apart in zip(SIDES, self._sides(label.object, label.box), strict=True):
+                    values[self.index[Channel(label.object, side=side)]] = share * apart
             for point in shown(label):
                 values[self.index[Channel(label.object, point.name)]] = self._gaussian(point)
         return AnchorMaps(values, given, present, None if known is None or bool(known.all()) else known)
@@ -113,6 +140,20 @@ class ChannelSet:
         x = (torch.arange(self.grid.columns) - column) ** 2
         return torch.exp(-(y[:, None] + x) / (2 * KEYPOINT_SIGMA**2))
 
+    def _sides(self, identity: int, box: Box) -> Tensor:
+        """(4, rows, columns) from each cell to the `SIDES` of a box, in shares of the object's `extents`, 0..1."""
+        across, down = self.grid.centres()
+        width, height = self.extents[identity]
+        x, y = across / width, (down / height)[:, None]
+        left, top, right, bottom = (
+            box[0] / width,
+            box[1] / height,
+            (box[0] + box[2]) / width,
+            (box[1] + box[3]) / height,
+        )
+        apart = torch.broadcast_tensors(x - left, y - top, right - x, bottom - y)
+        return torch.stack(apart).clamp(0, 1)
+
 
 def shown(label: Label) -> list[Keypoint]:
     """The keypoints of a label that the frame shows."""
@@ -120,6 +161,8 @@ def shown(label: Label) -> list[Keypoint]:
 
 
 def _gives(label: Label, channel: Channel) -> bool:
+    if channel.side is not None:
+        return label.box is not None
     if channel.keypoint is None:
         return label.mask is not None
     return any(point.name == channel.keypoint for point in shown(label))

@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.box_votes import located_box
 from model.channels import KEYPOINT_SIGMA, Channel, ChannelSet
 from model.confidence import expected_overlap, gone
 from model.geometry import Grid
-from model.labels import FrameResult, Keypoint, KeypointResult, Label, LabelObject, ObjectResult
+from model.labels import FrameResult, Keypoint, KeypointResult, Label, LabelObject, ObjectResult, raster
 from model.labels.raster import tight_box
+from model.labels.types import Box
 
 KEYPOINT_CELLS = 5
 """A keypoint is the weighted mean of its map's best cells (UVC's JHMDB protocol)."""
@@ -38,7 +40,8 @@ def decode(
     """The labels of one frame.
 
     Regions compete at every pixel with each other and with the background, whose share is what the regions leave of 1;
-    soft maps are interpolated first and compared after.
+    soft maps are interpolated first and compared after. An object that carries the sides of its boxes is where they
+    locate it (`box_votes`); its mask is that rectangle, less what regions of other objects win.
 
     What an anchor gave on this frame comes back as it gave it, and its objects have the source `anchor`. Where it gave
     keypoints of an object whose region is known from elsewhere, the region is propagated, and the object's confidence
@@ -54,11 +57,20 @@ def decode(
             for gone.
     """
     masks = _masks(channels, values, known)
+    boxes = _located(channels, values, known, masks) if channels.extents else {}
     anchor = channels.anchors.get(frame)
     labels = {label.object: label for label in anchor.labels} if anchor else {}
     objects = tuple(
         _object(
-            channels, declared, masks.get(declared.id), values, known, labels.get(declared.id), evidence, declare_gone
+            channels,
+            declared,
+            masks.get(declared.id),
+            boxes.get(declared.id),
+            values,
+            known,
+            labels.get(declared.id),
+            evidence,
+            declare_gone,
         )
         for declared in channels.objects
     )
@@ -70,7 +82,7 @@ def _masks(channels: ChannelSet, values: Tensor, known: np.ndarray) -> dict[int,
     regions = [
         (channel.object, grid.support(values[number]) if known[number] else None)
         for number, channel in enumerate(channels.channels)
-        if channel.keypoint is None
+        if channel.region
     ]
     masks = {identity: np.zeros((grid.height, grid.width), bool) for identity, _ in regions}
     supports = [(identity, support) for identity, support in sorted(regions, key=lambda r: r[0]) if support]
@@ -94,10 +106,33 @@ def _masks(channels: ChannelSet, values: Tensor, known: np.ndarray) -> dict[int,
     return masks
 
 
+def _located(channels: ChannelSet, values: Tensor, known: np.ndarray, masks: dict[int, np.ndarray]) -> dict[int, Box]:
+    """Where the objects are that carry the sides of their boxes; what lies there of no other's region becomes theirs.
+
+    Of two such objects the one with the higher id lies in front.
+    """
+    boxes: dict[int, Box] = {}
+    taken = np.zeros((channels.grid.height, channels.grid.width), bool)
+    for identity, mask in masks.items():
+        if identity not in channels.extents:
+            taken |= mask
+    for identity in sorted(channels.extents, reverse=True):
+        mask, masks[identity] = masks[identity], np.zeros_like(taken)
+        if known[channels.index[Channel(identity)]]:
+            box = located_box(channels, identity, values, tight_box(mask))
+            if box is not None:
+                boxes[identity] = box
+                y, x = raster.covered(box[1], box[3], taken.shape[0]), raster.covered(box[0], box[2], taken.shape[1])
+                masks[identity][y, x] = ~taken[y, x]
+                taken[y, x] = True
+    return boxes
+
+
 def _object(
     channels: ChannelSet,
     declared: LabelObject,
     mask: np.ndarray | None,
+    located: Box | None,
     values: Tensor,
     known: np.ndarray,
     label: Label | None,
@@ -122,7 +157,8 @@ def _object(
     if mask is not None:
         mask = np.zeros_like(mask) if lost else mask
         visible = bool(mask.any())
-        return ObjectResult(declared.id, visible, propagated, mask, tight_box(mask), keypoints, "propagated")
+        box = located if visible and located is not None else tight_box(mask)
+        return ObjectResult(declared.id, visible, propagated, mask, box, keypoints, "propagated")
     seen = [point for point in keypoints if point.visible]
     confidence = float(np.mean([point.confidence for point in keypoints])) if keypoints else 0.0
     return ObjectResult(declared.id, bool(seen), confidence, None, None, keypoints, "propagated")

@@ -60,7 +60,7 @@ class Witness:
     """Gathers evidence along one direction of propagation, for all regions at once.
 
     Args:
-        channels: what is carried. Keypoints have a confidence of their own; their rows of evidence stay 0.
+        channels: what is carried. Only regions have evidence, all other rows stay 0.
         radius: in cells, how far a cell may have come from one frame to the next.
         device: where features and labels are.
         batched: whether cells are compared with the whole of a frame, for which nothing must be read back; else with
@@ -72,7 +72,7 @@ class Witness:
     ) -> None:
         self._batched = batched
         self._device = device or torch.device("cpu")
-        self._regions = [n for n, channel in enumerate(channels.channels) if channel.keypoint is None]
+        self._regions = [n for n, channel in enumerate(channels.channels) if channel.region]
         self._at = torch.tensor(self._regions, dtype=torch.int64, device=self._device)
         self._count, self._radius = len(channels), radius
         self._rows, self._columns = channels.grid.rows, channels.grid.columns

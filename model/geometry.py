@@ -103,6 +103,11 @@ class Grid:
             (row + 0.5) * STRIDE * self.height / self.working_height,
         )
 
+    def centres(self) -> tuple[Tensor, Tensor]:
+        """The cells' centres in pixels of the frame: (columns,) x and (rows,) y."""
+        across = (torch.arange(self.columns) + 0.5) * (STRIDE * self.width / self.working_width)
+        return across, (torch.arange(self.rows) + 0.5) * (STRIDE * self.height / self.working_height)
+
     @cached_property
     def _vertical(self) -> Tensor:
         return _interpolation(self.height, self.rows, self.working_height / self.height / STRIDE)

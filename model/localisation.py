@@ -55,13 +55,14 @@ class Localiser:
 
     def __init__(self, channels: ChannelSet, device: torch.device | None = None) -> None:
         self.members: list[list[int]] = []
-        regions = {c.object for c in channels.channels if c.keypoint is None}
+        regions = {c.object for c in channels.channels if c.region}
         for identity in dict.fromkeys(c.object for c in channels.channels):
             self.members.append(
                 [
                     number
                     for number, channel in enumerate(channels.channels)
-                    if channel.object == identity and (channel.keypoint is None or identity not in regions)
+                    if channel.object == identity
+                    and (channel.region or (channel.keypoint is not None and identity not in regions))
                 ]
             )
         numbers = [number for members in self.members for number in members]

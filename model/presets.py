@@ -33,6 +33,8 @@ class Preset:
             worth more than what came of it, and keeps labels from drifting onto what passes by.
         keypoint_step: how far a keypoint is taken to move from one frame to the next, in cells: the standard deviation
             along either axis (`steadying`). None: as far as matches say.
+        box_sides: whether an object that is given as boxes alone is localised as a box (`box_votes`) and not carried as
+            a filled rectangle whose tight box is taken.
         declares_gone: whether an object that the evidence speaks against is left empty and `visible: false`
             (`model.confidence.gone`), and not only one of which nothing arrived.
         pixels: whether a step looks at the frame's image and not at its features alone; only where it does not are
@@ -53,6 +55,7 @@ class Preset:
     temperature: float = 0.07
     anchor_favour: float = 0.0
     keypoint_step: float | None = None
+    box_sides: bool = False
     declares_gone: bool = False
     pixels: bool = False
 
@@ -68,6 +71,7 @@ _BALANCED = Preset(
     top_k=20,
     anchor_favour=0.08,
     keypoint_step=2.5,
+    box_sides=True,
     declares_gone=True,
 )
 

@@ -118,7 +118,8 @@ class Propagator:
         height: int,
     ) -> Propagator:
         """A propagator for frames of this size."""
-        return cls(extractor, ChannelSet(objects, anchors, Grid.of(preset, width, height)), preset)
+        grid = Grid.of(preset, width, height)
+        return cls(extractor, ChannelSet(objects, anchors, grid, box_sides=preset.box_sides), preset)
 
     def run(self, frames: Iterable[Frame]) -> Iterator[FrameResult]:
         """Labels frames as they come: nothing more than a few frames ahead of the present one is needed or looked at

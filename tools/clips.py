@@ -103,7 +103,7 @@ class Carrier:
         """Results in order, both directions joined as in a job, each with what it was decoded from."""
         ids = sorted({label.object for anchor in anchors for label in anchor.labels})
         objects = [LabelObject(identity, f"object-{identity}", colour_of(identity)) for identity in ids]
-        channels = ChannelSet(objects, anchors, self._grid)
+        channels = ChannelSet(objects, anchors, self._grid, box_sides=self._preset.box_sides)
         plan = Plan(range(len(self.frames)), tuple(sorted(channels.anchors)))
         met = {soft.frame: soft for soft in self._pass(channels, reversed(plan.backward))}
         meeting = Meeting(channels)

@@ -70,7 +70,12 @@ def main() -> None:
     text = args.page.read_text()
     args.page.write_text(placed(text, f"confidence {args.preset}", report))
     shown = ~table.fitting & ~table.hidden
-    plot(estimates[shown], table.truth[shown], table.datasets[shown], args.plot or ROOT / "docs" / f"reliability-{args.preset}.png")
+    plot(
+        estimates[shown],
+        table.truth[shown],
+        table.datasets[shown],
+        args.plot or ROOT / "docs" / f"reliability-{args.preset}.png",
+    )
 
 
 class Table:

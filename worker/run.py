@@ -104,7 +104,7 @@ class _Run:
         self.preset = find_preset(spec.options.preset)
         objects, anchors = build_labels(spec)
         grid = Grid.of(self.preset, spec.video.width, spec.video.height, spec.options.working_size)
-        self.channels = ChannelSet(objects, anchors, grid)
+        self.channels = ChannelSet(objects, anchors, grid, box_sides=self.preset.box_sides)
         self.meeting = Meeting(self.channels)
         self.frames = spec.options.frames
         self.plan = Plan(self.frames, tuple(anchor.frame for anchor in anchors), spec.options.direction)

@@ -138,7 +138,8 @@ class _Group:
     def advance(self, frame: TrackedFrame, extractor: FeatureExtractor, preset: Preset) -> None:
         if self._propagator is None or self._channels is None:
             objects = [LabelObject(label.object, "", colour_of(label.object)) for label in self.labels]
-            self._channels = ChannelSet(objects, [Anchor(0, tuple(self.labels))], self.frame.grid)
+            anchors = [Anchor(0, tuple(self.labels))]
+            self._channels = ChannelSet(objects, anchors, self.frame.grid, box_sides=preset.box_sides)
             self._propagator = Propagator(extractor, self._channels, preset)
             self._propagator.step(Frame(0, 0, self.frame.image), self.frame.features)
         self.steps += 1

@@ -81,6 +81,14 @@ def box(x: float, y: float, w: float, h: float, height: int, width: int) -> Mask
     return mask
 
 
+def covered(start: float, length: float, size: int) -> slice:
+    """The pixels of a row or column of `size` whose centres lie from `start` on, `length` far, on the frame; one at
+    least, so that nothing small is lost."""
+    first, stop = _first_centre(np.array([start, start + length]), size).tolist()
+    first = min(first, size - 1)
+    return slice(first, max(stop, first + 1))
+
+
 def tight_box(mask: Mask) -> Box | None:
     """The smallest box around a mask's pixels, (x, y, width, height) at pixel borders; None for an empty mask."""
     rows = np.flatnonzero(mask.any(axis=1))

@@ -25,6 +25,7 @@ def test_plain_is_frozen_value_by_value() -> None:
         "temperature": 0.07,
         "anchor_favour": 0.0,
         "keypoint_step": None,
+        "box_sides": False,
         "declares_gone": False,
         "pixels": False,
     }

@@ -122,7 +122,7 @@ class _Run:
         self.preset = find_preset(self.spec.options.preset)
         video, working_size = self.spec.video, self.spec.options.working_size
         grid = Grid.of(self.preset, video.width, video.height, working_size)
-        self.channels = ChannelSet(objects, anchors, grid)
+        self.channels = ChannelSet(objects, anchors, grid, box_sides=self.preset.box_sides)
         # Frames in memory beside the first, when it is as full as it gets.
         self.recent = min(self.preset.recent_frames, len(self.frames) - 2)
         models = WarmModels(settings().home, case.device)
