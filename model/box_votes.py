@@ -6,7 +6,7 @@ they carry the object's share, and vote where they arrive (the generalised Hough
 background that was in the box and stayed behind nor a part that is hidden moves it.
 
 Votes keep the size that was given, and an object that comes nearer grows. The box around what arrived of the rectangle
-follows that, and is what strays and erosion spoil. The mean of both is better than either on the clips that were tried.
+follows that, and is what strays and erosion spoil. The mean of both is the cautious choice (docs/accuracy.md).
 """
 
 from __future__ import annotations

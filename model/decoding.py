@@ -156,7 +156,8 @@ def _object(
         return ObjectResult(declared.id, not label.absent, confidence, mask, box, keypoints, "anchor")
     if mask is not None:
         mask = np.zeros_like(mask) if lost else mask
-        visible = bool(mask.any())
+        # Another object's box may cover the whole mask of one that is located all the same.
+        visible = not lost and (bool(mask.any()) or located is not None)
         box = located if visible and located is not None else tight_box(mask)
         return ObjectResult(declared.id, visible, propagated, mask, box, keypoints, "propagated")
     seen = [point for point in keypoints if point.visible]

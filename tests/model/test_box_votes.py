@@ -109,6 +109,15 @@ def test_the_result_is_a_rectangle_and_regions_before_it_stay_whole(objects_of: 
     assert region.mask.sum() > mask.sum() / 2  # its border is the box's as much as its own
 
 
+def test_a_box_within_another_is_there_all_the_same(objects_of: ObjectsOf) -> None:
+    inner, outer = (80.0, 56.0, 24.0, 24.0), (32.0, 24.0, 120.0, 96.0)
+    anchor = Anchor(0, (_label(1, inner), _label(2, outer)))
+    channels = ChannelSet(objects_of(1, 2), [anchor], GRID, box_sides=True)
+    found = decode(channels, 1, 40, channels.maps(0).values, np.ones(len(channels), bool)).objects[0]
+    assert found.visible
+    assert found.box == pytest.approx(inner, abs=1)
+
+
 def test_it_is_the_mean_of_the_votes_and_of_what_is_around_the_region(channels: ChannelSet) -> None:
     maps = channels.maps(0).values
     assert located_box(channels, 1, maps, (60, 40, 90, 80)) == pytest.approx((56, 38, 80, 70), abs=0.01)

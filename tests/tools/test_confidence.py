@@ -101,7 +101,5 @@ def test_a_run_puts_the_table_and_the_plot_in_their_places_and_the_cache_spares_
 def test_the_page_has_a_place_for_it() -> None:
     text = (TOOLS.parent / "docs" / "accuracy.md").read_text()
     assert text.count("<!-- confidence plain -->") == 1
-    for preset in ("plain", "balanced"):
-        assert text.count(f"<!-- confidence {preset} -->") == 1
-        assert f"(reliability-{preset}.png)" in text
-        assert (TOOLS.parent / "docs" / f"reliability-{preset}.png").exists()
+    assert "(reliability-plain.png)" in text
+    assert (TOOLS.parent / "docs" / "reliability-plain.png").exists()
