@@ -351,9 +351,8 @@ def joint_top_k_of_rows(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return best.values, best.indices
     # A group is every count-th row: the maximum then runs over whole matrices.
     groups = scores.view(batch, _GROUPED, count, cells)
-    _, chosen = joint_top_k_of_rows(groups.amax(dim=1), k)
-    each = torch.arange(batch, device=scores.device)[:, None, None]
-    column = torch.arange(cells, device=scores.device)[:, None]
-    members = groups.permute(0, 2, 3, 1)[each, chosen, column]  # (b, cells, k, _GROUPED)
-    best = members.mT.flatten(2).float().topk(k, dim=2)
-    return best.values, best.indices // k * count + torch.gather(chosen, 2, best.indices % k)
+    chosen = joint_top_k_of_rows(groups.amax(dim=1), k)[1].mT[:, None]  # (b, 1, k, cells)
+    members = groups.gather(2, chosen.expand(-1, _GROUPED, -1, -1)).flatten(1, 2)
+    best = members.mT.float().topk(k, dim=2)
+    rows = chosen + torch.arange(0, total, count, device=scores.device)[:, None, None]
+    return best.values, rows.flatten(1, 2).mT.gather(2, best.indices)

@@ -19,7 +19,7 @@ from model.affinity import Matches, joint_top_k_of_rows, match_weights, window_m
 from model.errors import InputError
 from model.uploads import Uploads
 
-_SCORES = 1 << 24
+_SCORES = 1 << 25
 """How many scores are in memory at a time, at most, if one tile does not need more."""
 
 
@@ -64,13 +64,18 @@ class BatchedMemory:
         self._valid = torch.zeros(slots, height, width, dtype=torch.bool, device=device)
         self._used = [False] * slots
         self._together = max(1, scores // (slots * self._span**2 * tile**2))
-        self._mask = window_mask(tile, radius, dtype).to(device)
+        self._mask = window_mask(tile, radius, dtype).flatten(0, 1).to(device)
         self._around = torch.arange(self._span, device=device)
         self._upload = Uploads(device)
         row = torch.arange(self.tile_rows, device=device)[:, None] * tile
         column = torch.arange(self.tile_columns, device=device) * tile
         self._own = torch.stack(torch.broadcast_tensors(row, column), dim=2) - radius + self._span
         self._limits = torch.tensor([height - self._span, width - self._span], device=device)
+        # Of every place of the padded frames, which cell of memory it is. Where none is the number means nothing.
+        y, x = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
+        cell = (y - self._span) * columns + x - self._span
+        frame = torch.arange(slots, device=device)[:, None, None] * (rows * columns)
+        self._source = (frame + cell).clamp_(0, slots * rows * columns - 1).flatten()
         # Of every cell of the frame, where it stands among the cells of all tiles.
         y, x = torch.arange(rows, device=device)[:, None], torch.arange(columns, device=device)
         tiles = y // tile * self.tile_columns + x // tile
@@ -121,53 +126,44 @@ class BatchedMemory:
         padded = F.pad(query, (0, 0, 0, self.tile_columns * tile - self.columns, 0, self.tile_rows * tile - self.rows))
         tiles = padded.view(self.tile_rows, tile, self.tile_columns, tile, -1).transpose(1, 2)
         tiles = tiles.reshape(count, tile * tile, -1)
-        corners = self._own.expand(self.slots, -1, -1, -1) if moved is None else self._own - moved
-        corners = torch.minimum(corners.clamp(min=0), self._limits).flatten(1, 2)
-        corners = corners.index_select(0, self._upload(used)).transpose(0, 1)  # (tiles, used slots, 2)
+        windows = self._windows(used, moved)
+        # One index at a time: with several a GPU would gather number by number and not whole features.
+        barred = ~self._valid.view(-1)[windows]
+        keys = self._keys.view(-1, query.shape[-1])
         extra = [favour.get(slot, 0.0) if favour else 0.0 for slot in used]
-        parts: list[list[tuple[Tensor, Tensor]]] = [[] for _ in slots]
+        found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in slots]
         for first in range(0, count, self._together):
             some = slice(first, first + self._together)
-            scores = self._score(tiles[some], corners[some], used, extra)
-            for part, subset in zip(parts, slots, strict=True):
-                part.append(self._select(scores, corners[some], used, subset))
-        return [[self._joined(part)] for part in parts]
+            scores = (keys[windows[some]] @ tiles[some].mT).unflatten(1, (len(used), -1))
+            scores += self._mask
+            if any(extra):
+                scores += self._upload(extra, torch.float32).to(scores.dtype)[:, None, None]
+            scores.masked_fill_(barred[some].unflatten(1, (len(used), -1))[..., None], -math.inf)
+            for part, subset in zip(found, slots, strict=True):
+                part.append(self._best(scores, used, subset))
+        return [[self._joined(part, windows)] for part in found]
 
-    def _score(self, cells: Tensor, corners: Tensor, used: Sequence[int], extra: Sequence[float]) -> Tensor:
-        """(tiles, used slots, span, span, cells) similarities of tiles' cells to their windows, -inf for no candidate.
+    def _windows(self, used: Sequence[int], moved: Tensor | None) -> Tensor:
+        """(tiles, used slots * span * span): the places in the padded frames of every tile's candidates."""
+        corners = self._own.expand(self.slots, -1, -1, -1) if moved is None else self._own - moved
+        corners = torch.minimum(corners.clamp(min=0), self._limits).flatten(1, 2)
+        slot = self._upload(used)
+        corners = corners.index_select(0, slot).transpose(0, 1)  # (tiles, used slots, 2)
+        _, height, width, _ = self._keys.shape
+        y = (corners[..., 0, None] + self._around + slot[:, None] * height) * width
+        return (y[..., None] + (corners[..., 1, None] + self._around)[..., None, :]).flatten(1)
 
-        Args:
-            cells: (tiles, tile * tile, C).
-            corners: (tiles, used slots, 2), first row and column of each window in the padded frame.
-        """
-        slot = self._upload(used)[:, None, None]
-        y = (corners[..., 0, None] + self._around)[..., None]
-        x = (corners[..., 1, None] + self._around)[..., None, :]
-        scores = self._keys[slot, y, x].flatten(1, 3) @ cells.mT
-        scores = scores.view(len(cells), len(used), self._span, self._span, -1)
-        scores += self._mask
-        if any(extra):
-            scores += self._upload(extra, torch.float32).to(scores.dtype)[:, None, None, None]
-        return scores.masked_fill_(~self._valid[slot, y, x][..., None], -math.inf)
-
-    def _select(
-        self, scores: Tensor, corners: Tensor, used: Sequence[int], subset: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
-        """Weights and sources, each (tiles, cells, k)."""
+    def _best(self, scores: Tensor, used: Sequence[int], subset: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The highest of (tiles, used slots, span * span, cells) scores, and which candidates they are of: each (tiles,
+        cells, k)."""
         if len(subset) < len(used):
             outside = self._upload([slot not in subset for slot in used], torch.bool)
-            scores = scores.masked_fill(outside[:, None, None, None], -math.inf)
-        values, place = joint_top_k_of_rows(scores.flatten(1, 3), self.top_k)
-        position, within = place // self._span**2, place % self._span**2
-        # A window's place in its frame; where nothing was a candidate it may lie outside, and the weight is 0.
-        corner = (corners - self._span).flatten(1)
-        y = corner.gather(1, (2 * position).flatten(1)).view_as(place) + within // self._span
-        x = corner.gather(1, (2 * position + 1).flatten(1)).view_as(place) + within % self._span
-        slot = self._upload(used)[position]
-        sources = (slot * self.rows + y) * self.columns + x
-        return match_weights(values, self.temperature), sources.clamp_(0, self.slots * self.rows * self.columns - 1)
+            scores = scores.masked_fill(outside[:, None, None], -math.inf)
+        return joint_top_k_of_rows(scores.flatten(1, 2), self.top_k)
 
-    def _joined(self, parts: Sequence[tuple[Tensor, Tensor]]) -> Matches:
-        weights = torch.cat([part[0] for part in parts]).flatten(0, 1).index_select(0, self._place)
-        sources = torch.cat([part[1] for part in parts]).flatten(0, 1).index_select(0, self._place)
-        return Matches(self._every, weights, sources)
+    def _joined(self, parts: Sequence[tuple[Tensor, Tensor]], windows: Tensor) -> Matches:
+        values = torch.cat([part[0] for part in parts])
+        candidates = torch.cat([part[1] for part in parts])
+        sources = self._source[windows.gather(1, candidates.flatten(1))].view_as(candidates)
+        values, sources = (each.flatten(0, 1).index_select(0, self._place) for each in (values, sources))
+        return Matches(self._every, match_weights(values, self.temperature), sources)
