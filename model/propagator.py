@@ -28,6 +28,7 @@ from model.following import FollowingMemory
 from model.geometry import Grid
 from model.labels import Anchor, FrameResult, LabelObject
 from model.localisation import Localiser, nearest, search
+from model.lookahead import encode_ahead
 from model.presets import Preset
 from model.roster import ABSENT, PRESENT, PROPAGATED, UNKNOWN, Remembered, Roster
 from model.steadying import steadied
@@ -122,14 +123,14 @@ class Propagator:
         return cls(extractor, ChannelSet(objects, anchors, grid, box_sides=preset.box_sides), preset)
 
     def run(self, frames: Iterable[Frame]) -> Iterator[FrameResult]:
-        """Labels frames as they come: nothing more than a few frames ahead of the present one is needed or looked at
-        (on a CPU nothing at all)."""
+        """Labels frames as they come: on a CPU nothing ahead of the present one is needed or looked at, on a GPU up to
+        16 frames, which are encoded several together and not waited for one by one."""
         times: dict[int, int] = {}
 
-        def noted() -> Iterator[tuple[Frame, None]]:
-            for frame in frames:
+        def noted() -> Iterator[tuple[Frame, Tensor]]:
+            for frame, features in encode_ahead(self._extractor, self._grid, frames, workers=0):
                 times[frame.index] = frame.time_ms
-                yield frame, None
+                yield frame, features
 
         for soft in self.steps(noted()):
             yield decode(

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -192,15 +192,35 @@ class TestStreaming:
         for result in propagator.run(camera()):
             assert asked[-1] == result.frame
 
+    def test_frames_are_encoded_together_where_the_extractor_takes_several(
+        self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf
+    ) -> None:
+        together: list[int] = []
+
+        class Noting(FeatureExtractor):
+            def encode(self, images: Sequence[np.ndarray], grid: Grid) -> list[torch.Tensor]:
+                together.append(len(images))
+                return super().encode(images, grid)
+
+        noting = Noting(extractor.checkpoint, device="cpu", dtype=torch.float32, batch=4)
+        frames = frames_of(clip)[:10]
+        found = _propagate(noting, frames, clip.objects, [clip.anchor(0)])
+        assert together == [4, 4, 2]
+        for ours, alone in zip(found, _propagate(extractor, frames, clip.objects, [clip.anchor(0)]), strict=True):
+            assert ours.frame == alone.frame
+            assert ours.time_ms == alone.time_ms
+            for mine, theirs in zip(ours.objects, alone.objects, strict=True):
+                assert np.array_equal(mine.mask, theirs.mask)
+
     def test_the_features_of_each_frame_are_computed_once(
         self, extractor: FeatureExtractor, clip: RenderedClip, frames_of: FramesOf
     ) -> None:
         class Counting(FeatureExtractor):
             calls = 0
 
-            def __call__(self, image: np.ndarray, grid: Grid) -> torch.Tensor:
-                self.calls += 1
-                return super().__call__(image, grid)
+            def encode(self, images: Sequence[np.ndarray], grid: Grid) -> list[torch.Tensor]:
+                self.calls += len(images)
+                return super().encode(images, grid)
 
         counting = Counting(extractor.checkpoint, device="cpu", dtype=torch.float32)
         _propagate(counting, frames_of(clip), clip.objects, [clip.anchor(0), clip.anchor(5)])

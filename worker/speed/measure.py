@@ -13,6 +13,7 @@ import multiprocessing
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ from model.features import FeatureExtractor
 from model.geometry import Grid
 from model.presets import find_preset
 from model.propagator import Propagator
-from model.video import VideoSource, open_video
+from model.video import Frame, VideoSource, open_video
 from worker.models import WarmModels, prepare_process
 from worker.run import run_job
 from worker.speed import flow
@@ -176,20 +177,16 @@ class _Run:
 
     def _stages(self) -> tuple[dict[str, float], dict[str, float], dict[str, int]]:
         """Every stage alone, the bare windows on the same features, and the operations of both."""
-        watch, bare_watch = Stopwatch(self.extractor.device), Stopwatch(self.extractor.device)
-        storing = Stopwatch(self.extractor.device)
+        watch, bare_watch, reading, encoding, storing = (Stopwatch(self.extractor.device) for _ in range(5))
         propagator, windows = self._propagator(), self._windows()
         first = self.recent + 1
         last = min(len(self.frames), first + self.case.timed_frames) - 1
         _, results = self._store("stages", self.frames[: last + 1])
-        frames = self.source.frames(0, last + 1)
+        encoded = self._encoded(self.source.frames(0, last + 1), first, reading, encoding)
         for chunk in range(results.chunk_count):
             done = []
             for index in results.frames_of(chunk):
-                with watch("decode"):
-                    frame = next(frames)
-                with watch("encode"):
-                    features = self.extractor(frame.image, self.channels.grid)
+                frame, features = next(encoded)
                 if index >= first:
                     windows.best(features, bare_watch)
                     bare_watch.frame_done()
@@ -220,7 +217,30 @@ class _Run:
             "bare": windows.multiplications,
             "affinity": operations_of(lambda: again.step(frame, features)),
         }
-        return {**watch.milliseconds(), **storing.milliseconds()}, bare_watch.milliseconds(), operations
+        stages = [each.milliseconds() for each in (reading, encoding, watch, storing)]
+        return {name: ms for each in stages for name, ms in each.items()}, bare_watch.milliseconds(), operations
+
+    def _encoded(
+        self, frames: Iterator[Frame], first: int, reading: Stopwatch, encoding: Stopwatch
+    ) -> Iterator[tuple[Frame, torch.Tensor]]:
+        """Frames with their features, as many encoded together as in a job; timed from the frame `first` on."""
+        batch = self.extractor.batch
+        while True:
+            some: list[Frame] = []
+            while len(some) < batch:
+                with reading("decode"):
+                    frame = next(frames, None)
+                if frame is None:
+                    break
+                reading.frame_done(count=frame.index >= first)
+                some.append(frame)
+            if not some:
+                return
+            with encoding("encode"):
+                features = self.extractor.encode([frame.image for frame in some], self.channels.grid)
+            # A short batch is filled up: it costs as much as a full one, of which each frame has its share.
+            encoding.frame_done(count=some[-1].index >= first, frames=batch)
+            yield from zip(some, features, strict=True)
 
     def _propagator(self) -> Propagator:
         return Propagator(self.extractor, self.channels, self.preset)
@@ -240,7 +260,7 @@ class _Run:
 
     def _dense(self) -> dict[str, float]:
         """The same for the dense float32 reference, once its memory is full."""
-        extractor = FeatureExtractor(self.extractor.checkpoint, device=self.case.device, dtype=torch.float32)
+        extractor = FeatureExtractor(self.extractor.checkpoint, device=self.case.device, dtype=torch.float32, batch=1)
         watch = Stopwatch(extractor.device)
         memory = self.recent + 1
         frames = list(self.source.frames(0, min(memory + self.case.reference_frames, self.frames.stop)))

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from model.catalogue import find_model
+from model.checkpoint import load_checkpoint
 from model.errors import InputError
+from model.features import FeatureExtractor
+from model.geometry import Grid
+from worker.models import WarmModels
 from worker.speed import flow
 from worker.speed.material import Scene
 from worker.speed.measure import Case, measure
+from worker.speed.stopwatch import Stopwatch
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +59,33 @@ def test_every_figure_is_there(case: Case) -> None:
         assert set(run["flow"]["stages_ms"]) == {"decode", "flow", "store"}
         assert run["flow"]["whole_fps"] > 0
         assert 0.3 < run["J"]["flow"] < 1
+
+
+def test_an_extractor_that_takes_several_frames_is_timed_as_a_job_uses_it(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together: list[int] = []
+    shared: list[int] = []
+
+    class Noting(FeatureExtractor):
+        def encode(self, images: Sequence[np.ndarray], grid: Grid) -> list[torch.Tensor]:
+            together.append(len(images))
+            return super().encode(images, grid)
+
+    class NotingStopwatch(Stopwatch):
+        def frame_done(self, *, count: bool = True, frames: int = 1) -> None:
+            if "encode" in self._now and count:
+                shared.append(frames)
+            super().frame_done(count=count, frames=frames)
+
+    noting = Noting(load_checkpoint(find_model("uvc-r18").path), device="cpu", dtype=torch.float32, batch=4)
+    monkeypatch.setattr(WarmModels, "get", lambda *asked: noting)
+    monkeypatch.setattr("worker.speed.measure.Stopwatch", NotingStopwatch)
+    run = measure(replace(case, scene=None, reference_frames=0, flow=False, folder=tmp_path))
+    assert list(run["stages_ms"]) == ["decode", "encode", "affinity", "upsample", "store"]
+    # Of ten frames memory is full for the last two: they lie in the last batch, whose cost is that of four.
+    assert [images for images in together if images > 1] == [4, 4, 2]
+    assert shared == [4]
 
 
 def test_what_is_left_out_is_none(case: Case, tmp_path: Path) -> None:
