@@ -10,29 +10,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.affinity import Matches, joint_top_k_of_rows, match_weights, window_mask
+from model.affinity import Matches, joint_top_k_of_rows, match_weights
 from model.errors import InputError
+from model.padded import PaddedMemory, WindowSettings
 from model.uploads import Uploads
 
 _SCORES = 1 << 25
 """How many scores are in memory at a time, at most, if one tile does not need more."""
 
 
-class BatchedMemory:
-    """Features of a bounded number of frames, looked at through windows that may lie anywhere.
+class BatchedMemory(PaddedMemory):
+    """Looks at its frames many tiles at a time, through windows that may lie anywhere.
 
-    Args:
-        rows, columns, channels: of a frame's features.
-        slots: how many frames it holds.
-        radius: of a window, Euclidean, inclusive, in cells.
-        top_k: matches a cell, over all frames together.
-        temperature: the softmax's divisor.
-        tile: side of a tile, in cells.
+    Args: those of `PaddedMemory`, and
         scores: how many of them may be in memory at a time.
     """
 
@@ -43,33 +39,20 @@ class BatchedMemory:
         channels: int,
         slots: int,
         *,
-        radius: int,
-        top_k: int,
-        temperature: float,
-        tile: int = 8,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
         scores: int = _SCORES,
+        **settings: Unpack[WindowSettings],
     ) -> None:
-        if min(rows, columns, channels, slots, top_k, tile, scores) < 1 or radius < 0 or temperature <= 0:
-            raise InputError("A memory needs positive sizes, a radius of 0 or more and a temperature above 0.")
-        device = torch.device(device)
-        self.rows, self.columns, self.slots = rows, columns, slots
-        self.radius, self.top_k, self.temperature, self.tile = radius, top_k, temperature, tile
-        self.tile_rows, self.tile_columns = -(-rows // tile), -(-columns // tile)
-        self._span = tile + 2 * radius
-        # A window's width of nothing all around: a window beyond the frame is then still a part of this.
-        height, width = self.tile_rows * tile + 2 * self._span, self.tile_columns * tile + 2 * self._span
-        self._keys = torch.zeros(slots, height, width, channels, dtype=dtype, device=device)
-        self._valid = torch.zeros(slots, height, width, dtype=torch.bool, device=device)
-        self._used = [False] * slots
+        super().__init__(rows, columns, channels, slots, **settings)
+        if scores < 1:
+            raise InputError(f"A memory needs room for one score at least, not {scores}.")
+        tile, device, (height, width) = self.tile, self._device, self._padded
         self._together = max(1, scores // (slots * self._span**2 * tile**2))
-        self._mask = window_mask(tile, radius, dtype).flatten(0, 1).to(device)
+        self._mask = self._mask.flatten(0, 1)
         self._around = torch.arange(self._span, device=device)
         self._upload = Uploads(device)
         row = torch.arange(self.tile_rows, device=device)[:, None] * tile
         column = torch.arange(self.tile_columns, device=device) * tile
-        self._own = torch.stack(torch.broadcast_tensors(row, column), dim=2) - radius + self._span
+        self._own = torch.stack(torch.broadcast_tensors(row, column), dim=2) - self.radius + self._span
         self._limits = torch.tensor([height - self._span, width - self._span], device=device)
         # Of every place of the padded frames, which cell of memory it is. Where none is the number means nothing.
         y, x = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
@@ -81,26 +64,6 @@ class BatchedMemory:
         tiles = y // tile * self.tile_columns + x // tile
         self._place = (tiles * tile * tile + y % tile * tile + x % tile).flatten()
         self._every = torch.arange(rows * columns, device=device)
-
-    def write(self, slot: int, features: Tensor, valid: Tensor | None = None) -> None:
-        """Puts a frame into a slot, in place of what was there.
-
-        Args:
-            features: (rows, columns, C), L2-normalised.
-            valid: (rows, columns) bool, False where the frame's cells may not be matched (void).
-        """
-        inside = (slot, slice(self._span, self._span + self.rows), slice(self._span, self._span + self.columns))
-        self._keys[inside] = features
-        if valid is None:
-            self._valid[inside].fill_(True)
-        else:
-            self._valid[inside].copy_(valid, non_blocking=True)
-        self._used[slot] = True
-
-    def read(self, slot: int) -> Tensor:
-        """(rows, columns, C) features in a slot."""
-        s = self._span
-        return self._keys[slot, s : s + self.rows, s : s + self.columns]
 
     def matches(
         self,
@@ -122,7 +85,7 @@ class BatchedMemory:
             For each subset one `Matches`, in a list as the other memories give them.
         """
         tile, count = self.tile, self.tile_rows * self.tile_columns
-        used = [slot for slot in range(self.slots) if self._used[slot]]
+        used = self._used
         padded = F.pad(query, (0, 0, 0, self.tile_columns * tile - self.columns, 0, self.tile_rows * tile - self.rows))
         tiles = padded.view(self.tile_rows, tile, self.tile_columns, tile, -1).transpose(1, 2)
         tiles = tiles.reshape(count, tile * tile, -1)
@@ -149,7 +112,7 @@ class BatchedMemory:
         corners = torch.minimum(corners.clamp(min=0), self._limits).flatten(1, 2)
         slot = self._upload(used)
         corners = corners.index_select(0, slot).transpose(0, 1)  # (tiles, used slots, 2)
-        _, height, width, _ = self._keys.shape
+        height, width = self._padded
         y = (corners[..., 0, None] + self._around + slot[:, None] * height) * width
         return (y[..., None] + (corners[..., 1, None] + self._around)[..., None, :]).flatten(1)
 

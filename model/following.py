@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -17,68 +18,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.affinity import Matches, joint_top_k, match_weights, window_mask
-from model.errors import InputError
+from model.affinity import Matches, joint_top_k, match_weights
+from model.padded import PaddedMemory, WindowSettings
 
 
-class FollowingMemory:
-    """Features of a bounded number of frames, looked at through windows that may lie anywhere.
+class FollowingMemory(PaddedMemory):
+    """Looks at its frames one tile after the other, through windows that may lie anywhere.
 
-    Args:
-        rows, columns, channels: of a frame's features.
-        slots: how many frames it holds.
-        radius: of a window, Euclidean, inclusive, in cells.
-        top_k: matches a cell, over all frames together.
-        temperature: the softmax's divisor.
-        tile: side of a tile, in cells.
+    Args: those of `PaddedMemory`.
     """
 
-    def __init__(
-        self,
-        rows: int,
-        columns: int,
-        channels: int,
-        slots: int,
-        *,
-        radius: int,
-        top_k: int,
-        temperature: float,
-        tile: int = 8,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        if min(rows, columns, channels, slots, top_k, tile) < 1 or radius < 0 or temperature <= 0:
-            raise InputError("A memory needs positive sizes, a radius of 0 or more and a temperature above 0.")
-        self.rows, self.columns, self.slots = rows, columns, slots
-        self.radius, self.top_k, self.temperature, self.tile = radius, top_k, temperature, tile
-        self.tile_rows, self.tile_columns = -(-rows // tile), -(-columns // tile)
-        self._span = tile + 2 * radius
-        # A window's width of nothing all around: a window beyond the frame is then still a part of this.
-        height, width = self.tile_rows * tile + 2 * self._span, self.tile_columns * tile + 2 * self._span
-        self._padded = (height, width)
-        self._keys = torch.zeros(slots, height, width, channels, dtype=dtype, device=device)
-        self._valid = torch.zeros(slots, height, width, dtype=torch.bool, device=device)
-        self._used = [False] * slots
-        self._gathered = torch.empty(slots, self._span, self._span, channels, dtype=dtype, device=device)
-        self._mask = window_mask(tile, radius, dtype).to(device)
-        self._every = torch.arange(tile * tile, device=device)
-
-    def write(self, slot: int, features: Tensor, valid: Tensor | None = None) -> None:
-        """Puts a frame into a slot, in place of what was there.
-
-        Args:
-            features: (rows, columns, C), L2-normalised.
-            valid: (rows, columns) bool, False where the frame's cells may not be matched (void).
-        """
-        inside = (slot, slice(self._span, self._span + self.rows), slice(self._span, self._span + self.columns))
-        self._keys[inside] = features
-        self._valid[inside] = True if valid is None else valid.to(self._valid.device)
-        self._used[slot] = True
-
-    def read(self, slot: int) -> Tensor:
-        """(rows, columns, C) features in a slot."""
-        s = self._span
-        return self._keys[slot, s : s + self.rows, s : s + self.columns]
+    def __init__(self, rows: int, columns: int, channels: int, slots: int, **settings: Unpack[WindowSettings]) -> None:
+        super().__init__(rows, columns, channels, slots, **settings)
+        self._gathered = self._keys.new_empty(slots, self._span, self._span, channels)
+        self._every = torch.arange(self.tile * self.tile, device=self._device)
 
     def matches(
         self,
@@ -106,7 +59,7 @@ class FollowingMemory:
         padded = F.pad(query, (0, 0, 0, self.tile_columns * tile - self.columns, 0, self.tile_rows * tile - self.rows))
         corners = self._corners(moved)
         wanted = [self._wanted(cells, corners[list(subset)]) for subset, cells in zip(slots, active, strict=True)]
-        used = [slot for slot in range(self.slots) if self._used[slot]]
+        used = self._used
         found: list[list[Matches]] = [[] for _ in slots]
         for row, column in zip(*np.any(wanted, axis=0).nonzero(), strict=True):
             at = corners[:, row, column]
