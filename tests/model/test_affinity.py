@@ -10,26 +10,9 @@ from torch.nn import functional as F
 from model.affinity import Matches, WindowMemory, dense_matches
 from model.errors import InputError
 
+from ..matching import CHANNELS, affinity, features
+
 pytestmark = pytest.mark.usefixtures("one_thread")
-CHANNELS = 16
-
-
-def _features(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return F.normalize(torch.randn(*shape, CHANNELS, generator=generator), dim=-1).to(dtype)
-
-
-def _dense_affinity(matches: list[Matches], cells: int, sources: int) -> torch.Tensor:
-    """(cells, sources) float64, so that the order of equal weights does not matter."""
-    whole = torch.zeros(cells, sources, dtype=torch.float64)
-    for match in matches:
-        assert match.cells.dtype == match.sources.dtype == torch.int64
-        assert match.weights.dtype == torch.float32
-        assert match.weights.shape == match.sources.shape
-        assert bool(((match.sources >= 0) & (match.sources < sources)).all())
-        whole[match.cells] = 0.0
-        whole.index_put_((match.cells[:, None], match.sources), match.weights.double(), accumulate=True)
-    return whole
 
 
 def _compare(
@@ -45,7 +28,7 @@ def _compare(
     written: list[int] | None = None,
 ) -> None:
     settings = {"radius": radius, "top_k": top_k, "temperature": 0.07}
-    memory, query = _features(slots, rows, columns), _features(rows, columns, seed=1)
+    memory, query = features(slots, rows, columns), features(rows, columns, seed=1)
     windowed = WindowMemory(rows, columns, CHANNELS, slots, tile=tile, **settings)  # type: ignore[arg-type]
     written = list(range(slots)) if written is None else written
     for slot in written:
@@ -59,18 +42,18 @@ def _compare(
         count = rows * columns
         assert sorted(torch.cat([match.cells for match in matches]).tolist()) == list(range(count))
         assert torch.allclose(
-            _dense_affinity(matches, count, slots * count),
-            _dense_affinity([expected], count, slots * count),
+            affinity(matches, count, slots * count),
+            affinity([expected], count, slots * count),
             atol=2e-5,
         )
 
 
 def test_the_reference_is_the_definition() -> None:
     rows, columns, slots, radius, top_k = 5, 6, 3, 2, 4
-    query, memory = _features(rows, columns, seed=1), _features(slots, rows, columns)
+    query, memory = features(rows, columns, seed=1), features(slots, rows, columns)
     valid = torch.rand(slots, rows, columns, generator=torch.Generator().manual_seed(2)) < 0.8
     found = dense_matches(query, memory, radius=radius, top_k=top_k, temperature=0.07, valid=valid)
-    whole = _dense_affinity([found], rows * columns, slots * rows * columns)
+    whole = affinity([found], rows * columns, slots * rows * columns)
     for y, x in itertools.product(range(rows), range(columns)):
         candidates = [
             (float(query[y, x].double() @ memory[m, v, u].double()), (m * rows + v) * columns + u)
@@ -135,8 +118,8 @@ def test_slots_that_were_never_written_are_no_candidates() -> None:
 
 
 def test_writing_a_slot_again_replaces_what_was_there() -> None:
-    query = _features(9, 11, seed=1)
-    old, new = _features(9, 11, seed=2), _features(9, 11, seed=3)
+    query = features(9, 11, seed=1)
+    old, new = features(9, 11, seed=2), features(9, 11, seed=3)
     half = torch.zeros(9, 11, dtype=torch.bool)
     half[:, :5] = True
     reused = WindowMemory(9, 11, CHANNELS, 2, radius=3, top_k=4, temperature=0.07, tile=4)
@@ -155,11 +138,11 @@ def test_writing_a_slot_again_replaces_what_was_there() -> None:
 
 def test_one_frame_does_not_leave_traces_in_the_next() -> None:
     memory = WindowMemory(9, 11, CHANNELS, 2, radius=3, top_k=4, temperature=0.07, tile=4)
-    memory.write(0, _features(9, 11, seed=2))
-    memory.write(1, _features(9, 11, seed=3))
-    query = _features(9, 11, seed=1)
+    memory.write(0, features(9, 11, seed=2))
+    memory.write(1, features(9, 11, seed=3))
+    query = features(9, 11, seed=1)
     first = memory.matches(query, [[0, 1]], [None])[0]
-    memory.matches(_features(9, 11, seed=9), [[0], [1]], [None, None])
+    memory.matches(features(9, 11, seed=9), [[0], [1]], [None, None])
     for a, b in zip(first, memory.matches(query, [[0, 1]], [None])[0], strict=True):
         assert torch.equal(a.weights, b.weights)
         assert torch.equal(a.sources, b.sources)
@@ -170,10 +153,10 @@ def test_tiles_left_out_would_have_brought_nothing(place: tuple[int, int]) -> No
     rows, columns, radius = 24, 41, 3
     memory = WindowMemory(rows, columns, CHANNELS, 2, radius=radius, top_k=5, temperature=0.07, tile=4)
     for slot in range(2):
-        memory.write(slot, _features(rows, columns, seed=slot))
+        memory.write(slot, features(rows, columns, seed=slot))
     labels = torch.zeros(2, rows, columns)
     labels[0][place], labels[1][place] = 1.0, 0.5
-    query = _features(rows, columns, seed=5)
+    query = features(rows, columns, seed=5)
     all_of_them, some = memory.matches(query, [[0, 1], [0, 1]], [None, labels > 0])
 
     assert torch.equal(_carried(some, labels), _carried(all_of_them, labels))
@@ -187,9 +170,9 @@ def test_tiles_left_out_would_have_brought_nothing(place: tuple[int, int]) -> No
 def test_cells_ruled_out_would_have_brought_nothing(dtype: torch.dtype, slots: int, subset: list[int]) -> None:
     rows, columns = 40, 56
     # Frames that resemble each other, as a video's do: a cell's best matches are mostly around its own place.
-    still = _features(rows, columns, seed=1)
+    still = features(rows, columns, seed=1)
     frames = [
-        F.normalize(still + 0.3 * _features(rows, columns, seed=2 + i), dim=-1).to(dtype) for i in range(slots + 1)
+        F.normalize(still + 0.3 * features(rows, columns, seed=2 + i), dim=-1).to(dtype) for i in range(slots + 1)
     ]
     memory = WindowMemory(rows, columns, CHANNELS, slots, radius=12, top_k=10, temperature=0.07, dtype=dtype)
     labels = torch.zeros(slots, rows, columns)
@@ -212,21 +195,21 @@ def test_cells_ruled_out_would_have_brought_nothing(dtype: torch.dtype, slots: i
 
 def test_each_subset_has_its_own_active_cells() -> None:
     memory = WindowMemory(24, 24, CHANNELS, 1, radius=2, top_k=3, temperature=0.07, tile=4)
-    memory.write(0, _features(24, 24))
+    memory.write(0, features(24, 24))
     corner, nothing = torch.zeros(1, 24, 24, dtype=torch.bool), torch.zeros(1, 24, 24, dtype=torch.bool)
     corner[0, 0, 0] = True
-    found = memory.matches(_features(24, 24, seed=1), [[0], [0], [0]], [corner, nothing, None])
+    found = memory.matches(features(24, 24, seed=1), [[0], [0], [0]], [corner, nothing, None])
     counts = [sum(len(match.cells) for match in matches) for matches in found]
     assert counts[1:] == [0, 576]
     assert 9 <= counts[0] <= 64
-    assert memory.matches(_features(24, 24, seed=1), [], []) == []
+    assert memory.matches(features(24, 24, seed=1), [], []) == []
 
 
 def test_a_cell_without_any_candidate_has_no_weight_and_no_nan() -> None:
     memory = WindowMemory(5, 6, CHANNELS, 2, radius=2, top_k=4, temperature=0.07, tile=4)
-    memory.write(0, _features(5, 6), torch.zeros(5, 6, dtype=torch.bool))
+    memory.write(0, features(5, 6), torch.zeros(5, 6, dtype=torch.bool))
     for subset in ([0], []):
-        for match in memory.matches(_features(5, 6, seed=1), [subset], [None])[0]:
+        for match in memory.matches(features(5, 6, seed=1), [subset], [None])[0]:
             assert torch.equal(match.weights, torch.zeros_like(match.weights))
             assert bool((match.sources < 60).all())
 
@@ -234,14 +217,14 @@ def test_a_cell_without_any_candidate_has_no_weight_and_no_nan() -> None:
 def test_weights_add_up_to_one() -> None:
     memory = WindowMemory(11, 13, CHANNELS, 3, radius=4, top_k=6, temperature=0.07, tile=8)
     for slot in range(3):
-        memory.write(slot, _features(11, 13, seed=slot))
-    for match in memory.matches(_features(11, 13, seed=7), [[0, 1, 2]], [None])[0]:
+        memory.write(slot, features(11, 13, seed=slot))
+    for match in memory.matches(features(11, 13, seed=7), [[0, 1, 2]], [None])[0]:
         assert torch.allclose(match.weights.sum(dim=1), torch.ones(len(match.cells)), atol=1e-6)
 
 
 def test_bfloat16_stays_close() -> None:
     rows, columns, slots = 20, 26, 4
-    query, memory = _features(rows, columns, seed=1), _features(slots, rows, columns)
+    query, memory = features(rows, columns, seed=1), features(slots, rows, columns)
     windowed = WindowMemory(rows, columns, CHANNELS, slots, radius=6, top_k=10, temperature=0.07, dtype=torch.bfloat16)
     for slot in range(slots):
         windowed.write(slot, memory[slot].bfloat16())
@@ -249,15 +232,15 @@ def test_bfloat16_stays_close() -> None:
     expected = dense_matches(query, memory, radius=6, top_k=10, temperature=0.07)
     labels = torch.rand(slots * rows * columns, 3, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
     count = rows * columns
-    close = _dense_affinity(found, count, slots * count) @ labels
-    exact = _dense_affinity([expected], count, slots * count) @ labels
+    close = affinity(found, count, slots * count) @ labels
+    exact = affinity([expected], count, slots * count) @ labels
     assert float((close - exact).abs().mean()) < 0.01
     assert float((close - exact).abs().max()) < 0.1
 
 
 def test_candidates_of_equal_similarity_still_share_all_the_weight() -> None:
     # A still picture fills the memory with equal cells: which of them are taken is open, how many and how much is not.
-    frame = _features(9, 11)
+    frame = features(9, 11)
     memory = WindowMemory(9, 11, CHANNELS, 3, radius=3, top_k=2, temperature=0.07, tile=4)
     for slot in range(3):
         memory.write(slot, frame)

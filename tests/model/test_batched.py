@@ -10,11 +10,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from model.affinity import Matches, WindowMemory, dense_matches
+from model.affinity import WindowMemory, dense_matches
 from model.batched import BatchedMemory
 from model.channels import ChannelSet
 from model.errors import InputError
@@ -27,15 +26,11 @@ from model.propagator import Propagator, SoftMaps
 from model.rendered import RenderedClip, render_clip
 from model.video import Frame
 
+from ..matching import CHANNELS, affinity, features
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 FramesOf = Callable[[RenderedClip], list[Frame]]
-CHANNELS = 16
 SETTINGS: dict[str, Any] = {"radius": 3, "top_k": 4, "temperature": 0.07}
-
-
-def _features(*shape: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return F.normalize(torch.randn(*shape, CHANNELS, generator=generator), dim=-1)
 
 
 def _filled(kind: type[Any], memory: torch.Tensor, valid: torch.Tensor | None = None, **more: Any) -> Any:
@@ -46,54 +41,46 @@ def _filled(kind: type[Any], memory: torch.Tensor, valid: torch.Tensor | None = 
     return made
 
 
-def _affinity(matches: list[Matches], cells: int, sources: int) -> torch.Tensor:
-    whole = torch.zeros(cells, sources, dtype=torch.float64)
-    for match in matches:
-        assert bool(((match.sources >= 0) & (match.sources < sources)).all())
-        whole.index_put_((match.cells[:, None], match.sources), match.weights.double(), accumulate=True)
-    return whole
-
-
 @pytest.mark.parametrize("scores", [1, 30_000, 1 << 24])
 @pytest.mark.parametrize(("rows", "columns"), [(8, 12), (7, 13), (5, 5)])
 def test_windows_that_do_not_move_are_the_dense_reference(rows: int, columns: int, scores: int) -> None:
-    memory, query = _features(3, rows, columns), _features(rows, columns, seed=1)
+    memory, query = features(3, rows, columns), features(rows, columns, seed=1)
     valid = torch.rand(3, rows, columns, generator=torch.Generator().manual_seed(2)) < 0.8
     (found,) = _filled(BatchedMemory, memory, valid, scores=scores).matches(query, [[0, 1, 2]])
     expected = dense_matches(query, memory, valid=valid, **SETTINGS)
     count = rows * columns
-    torch.testing.assert_close(_affinity(found, count, 3 * count), _affinity([expected], count, 3 * count))
+    torch.testing.assert_close(affinity(found, count, 3 * count), affinity([expected], count, 3 * count))
 
 
 def test_each_subset_of_the_slots_as_the_memory_of_a_processor_finds_it() -> None:
     rows, columns, subsets = 9, 14, [[0, 1, 2], [2], [0, 2]]
-    memory, query = _features(3, rows, columns), _features(rows, columns, seed=1)
+    memory, query = features(3, rows, columns), features(rows, columns, seed=1)
     found = _filled(BatchedMemory, memory).matches(query, subsets)
     expected = _filled(WindowMemory, memory).matches(query, subsets, [None] * 3)
     count = rows * columns
     for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(_affinity(ours, count, 3 * count), _affinity(theirs, count, 3 * count))
+        torch.testing.assert_close(affinity(ours, count, 3 * count), affinity(theirs, count, 3 * count))
 
 
 def test_windows_that_follow_and_a_favoured_slot() -> None:
     rows, columns = 9, 14
-    memory, query = _features(2, rows, columns), _features(rows, columns, seed=1)
+    memory, query = features(2, rows, columns), features(rows, columns, seed=1)
     theirs = _filled(FollowingMemory, memory)
     moved = np.random.default_rng(0).integers(-9, 10, (2, theirs.tile_rows, theirs.tile_columns, 2))
     everything = torch.ones(2, rows, columns, dtype=torch.bool)
     (expected,) = theirs.matches(query, [[0, 1]], [everything], moved, {1: 0.2})
     (found,) = _filled(BatchedMemory, memory).matches(query, [[0, 1]], torch.from_numpy(moved), {1: 0.2})
     count = rows * columns
-    torch.testing.assert_close(_affinity(found, count, 2 * count), _affinity(expected, count, 2 * count))
+    torch.testing.assert_close(affinity(found, count, 2 * count), affinity(expected, count, 2 * count))
 
 
 def test_a_slot_that_was_never_written_is_not_matched() -> None:
     memory = BatchedMemory(4, 4, CHANNELS, 3, tile=4, **SETTINGS)
-    memory.write(1, _features(4, 4))
-    (found,) = memory.matches(_features(4, 4, seed=1), [[1]])
-    assert _affinity(found, 16, 48)[:, :16].sum() == 0
-    assert _affinity(found, 16, 48)[:, 32:].sum() == 0
-    torch.testing.assert_close(memory.read(1), _features(4, 4))
+    memory.write(1, features(4, 4))
+    (found,) = memory.matches(features(4, 4, seed=1), [[1]])
+    assert affinity(found, 16, 48)[:, :16].sum() == 0
+    assert affinity(found, 16, 48)[:, 32:].sum() == 0
+    torch.testing.assert_close(memory.read(1), features(4, 4))
 
 
 def test_sizes_that_make_no_sense() -> None:

@@ -5,18 +5,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from model.affinity import Matches, dense_matches
+from model.affinity import dense_matches
 from model.errors import InputError
 from model.following import FollowingMemory
 
+from ..matching import CHANNELS, affinity, features
+
 pytestmark = pytest.mark.usefixtures("one_thread")
-CHANNELS = 16
 SETTINGS = {"radius": 3, "top_k": 4, "temperature": 0.07}
-
-
-def _features(*shape: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return F.normalize(torch.randn(*shape, CHANNELS, generator=generator), dim=-1)
 
 
 def _memory(memory: torch.Tensor, valid: torch.Tensor | None = None) -> FollowingMemory:
@@ -35,55 +31,47 @@ def _everything(slots: int, rows: int, columns: int) -> torch.Tensor:
     return torch.ones(slots, rows, columns, dtype=torch.bool)
 
 
-def _affinity(matches: list[Matches], cells: int, sources: int) -> torch.Tensor:
-    whole = torch.zeros(cells, sources, dtype=torch.float64)
-    for match in matches:
-        assert bool(((match.sources >= 0) & (match.sources < sources)).all())
-        whole.index_put_((match.cells[:, None], match.sources), match.weights.double(), accumulate=True)
-    return whole
-
-
 @pytest.mark.parametrize(("rows", "columns"), [(8, 12), (7, 13), (5, 5)])
 def test_windows_that_do_not_move_are_the_dense_reference(rows: int, columns: int) -> None:
-    memory, query = _features(3, rows, columns), _features(rows, columns, seed=1)
+    memory, query = features(3, rows, columns), features(rows, columns, seed=1)
     windows = _memory(memory)
     found = windows.matches(query, [[0, 1, 2]], [_everything(3, rows, columns)], _still(windows), {})[0]
     expected = dense_matches(query, memory, **SETTINGS)  # type: ignore[arg-type]
     count = rows * columns
     assert sorted(torch.cat([match.cells for match in found]).tolist()) == list(range(count))
-    torch.testing.assert_close(_affinity(found, count, 3 * count), _affinity([expected], count, 3 * count))
+    torch.testing.assert_close(affinity(found, count, 3 * count), affinity([expected], count, 3 * count))
 
 
 def test_moved_windows_match_what_moved() -> None:
     rows, columns = 16, 24
-    memory = _features(1, rows, columns)
+    memory = features(1, rows, columns)
     query = torch.roll(memory[0], (5, 9), dims=(0, 1))
     windows = _memory(memory)
     moved = _still(windows) + np.array([5, 9])
     found = windows.matches(query, [[0]], [_everything(1, rows, columns)], moved, {})[0]
-    affinity = _affinity(found, rows * columns, rows * columns).view(rows, columns, rows, columns)
+    whole = affinity(found, rows * columns, rows * columns).view(rows, columns, rows, columns)
     for row, column in ((5, 9), (10, 15), (15, 23)):
-        assert affinity[row, column].argmax() == (row - 5) * columns + column - 9
+        assert whole[row, column].argmax() == (row - 5) * columns + column - 9
     # What came in over the edge has no window on the frame at all.
-    assert affinity[0, 0].sum() == 0
+    assert whole[0, 0].sum() == 0
 
 
 def test_tiles_of_different_objects_look_different_ways() -> None:
     rows, columns = 8, 16
-    memory = _features(1, rows, columns)
+    memory = features(1, rows, columns)
     query = memory[0].clone()
     query[:, 12:16] = memory[0, :, 4:8]
     windows = _memory(memory)
     moved = _still(windows)
     moved[0, :, 3] = (0, 8)
     found = windows.matches(query, [[0]], [_everything(1, rows, columns)], moved, {})[0]
-    affinity = _affinity(found, rows * columns, rows * columns).view(rows, columns, rows, columns)
-    assert affinity[4, 2].argmax() == 4 * columns + 2
-    assert affinity[4, 13].argmax() == 4 * columns + 5
+    whole = affinity(found, rows * columns, rows * columns).view(rows, columns, rows, columns)
+    assert whole[4, 2].argmax() == 4 * columns + 2
+    assert whole[4, 13].argmax() == 4 * columns + 5
 
 
 def test_windows_far_outside_of_the_frame_hold_nothing() -> None:
-    memory = _features(1, 8, 8)
+    memory = features(1, 8, 8)
     windows = _memory(memory)
     for far in (-1000, 1000):
         found = windows.matches(memory[0], [[0]], [_everything(1, 8, 8)], _still(windows) + far, {})[0]
@@ -91,17 +79,17 @@ def test_windows_far_outside_of_the_frame_hold_nothing() -> None:
 
 
 def test_void_cells_are_never_matched() -> None:
-    memory = _features(2, 8, 8)
+    memory = features(2, 8, 8)
     valid = torch.ones(2, 8, 8, dtype=torch.bool)
     valid[0, 3:6, 3:6] = False
     windows = _memory(memory, valid)
     found = windows.matches(memory[0], [[0, 1]], [_everything(2, 8, 8)], _still(windows), {})[0]
     expected = dense_matches(memory[0], memory, valid=valid, **SETTINGS)  # type: ignore[arg-type]
-    torch.testing.assert_close(_affinity(found, 64, 128), _affinity([expected], 64, 128))
+    torch.testing.assert_close(affinity(found, 64, 128), affinity([expected], 64, 128))
 
 
 def test_each_subset_of_slots_is_matched_as_if_it_were_all() -> None:
-    memory, query = _features(3, 8, 8), _features(8, 8, seed=1)
+    memory, query = features(3, 8, 8), features(8, 8, seed=1)
     windows = _memory(memory)
     subsets = [[0, 2], [1]]
     active = [_everything(len(subset), 8, 8) for subset in subsets]
@@ -109,22 +97,22 @@ def test_each_subset_of_slots_is_matched_as_if_it_were_all() -> None:
         valid = torch.zeros(3, 8, 8, dtype=torch.bool)
         valid[subset] = True
         expected = dense_matches(query, memory, valid=valid, **SETTINGS)  # type: ignore[arg-type]
-        torch.testing.assert_close(_affinity(found, 64, 192), _affinity([expected], 64, 192))
+        torch.testing.assert_close(affinity(found, 64, 192), affinity([expected], 64, 192))
 
 
 def test_a_favoured_slot_wins_where_others_are_almost_as_good() -> None:
-    first = _features(8, 8)
-    second = F.normalize(first + 0.01 * _features(8, 8, seed=2), dim=-1)
+    first = features(8, 8)
+    second = F.normalize(first + 0.01 * features(8, 8, seed=2), dim=-1)
     windows = _memory(torch.stack([first, second]))
     of_first = []
     for favour in ({}, {0: 0.1}):
         found = windows.matches(second, [[0, 1]], [_everything(2, 8, 8)], _still(windows), favour)[0]
-        of_first.append(float(_affinity(found, 64, 128)[:, :64].sum()))
+        of_first.append(float(affinity(found, 64, 128)[:, :64].sum()))
     assert of_first[1] > 1.2 * of_first[0]
 
 
 def test_tiles_without_anything_that_matters_are_left_out() -> None:
-    memory = _features(1, 8, 40)
+    memory = features(1, 8, 40)
     windows = _memory(memory)
     active = torch.zeros(1, 8, 40, dtype=torch.bool)
     active[0, 4, 2] = True
@@ -133,7 +121,7 @@ def test_tiles_without_anything_that_matters_are_left_out() -> None:
 
 
 def test_a_slot_gives_back_what_was_written() -> None:
-    memory = _features(2, 8, 12)
+    memory = features(2, 8, 12)
     assert torch.equal(_memory(memory).read(1), memory[1])
 
 
