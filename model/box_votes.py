@@ -52,16 +52,15 @@ def voted_box(channels: ChannelSet, identity: int, values: Tensor) -> Box | None
     rows, columns = (share >= min(0.3, highest / 2)).nonzero(as_tuple=True)
     weights = share[rows, columns]
     across, down = channels.grid.centres()
+    x, y = across[columns], down[rows]
     width, height = channels.extents[identity]
-    found: dict[str, float] = {}
-    for side in SIDES:
-        apart = values[channels.index[Channel(identity, side=side)]][rows, columns] / weights
-        place = across[columns] if side in ("left", "right") else down[rows]
-        apart = apart * (width if side in ("left", "right") else height)
-        votes = place - apart if side in ("left", "top") else place + apart
-        found[side] = _weighted_median(votes, weights)
-    left, right = (min(max(found[side], 0.0), float(channels.grid.width)) for side in ("left", "right"))
-    top, bottom = (min(max(found[side], 0.0), float(channels.grid.height)) for side in ("top", "bottom"))
+    maps = (values[channels.index[Channel(identity, side=side)]] for side in SIDES)
+    to_left, to_top, to_right, to_bottom = (apart[rows, columns] / weights for apart in maps)
+    votes = (x - to_left * width, y - to_top * height, x + to_right * width, y + to_bottom * height)
+    limits = (channels.grid.width, channels.grid.height) * 2
+    left, top, right, bottom = (
+        min(max(_weighted_median(side, weights), 0.0), float(limit)) for side, limit in zip(votes, limits, strict=True)
+    )
     return (left, top, right - left, bottom - top) if right > left and bottom > top else None
 
 

@@ -129,7 +129,8 @@ class Witness:
             return evidence
         now = self._maps(values)
         there = now.any(dim=1)
-        found = self._followed(features, now) | self._against(self._latest(anchors), features, now)
+        sample = evenly(core(now), SAMPLES)
+        found = self._followed(features, now, sample) | self._against(self._latest(anchors), features, now, sample)
         found = {name: value.clamp(0, 1) for name, value in found.items()}
         found["memory"] = torch.where(there, self._aged(found), self._memory)
         self._memory = found["memory"]
@@ -158,27 +159,32 @@ class Witness:
             self._newest = (key, latest)
         return self._newest[1]
 
-    def _followed(self, features: Tensor, now: Tensor) -> dict[str, Tensor]:
-        """What the frame before says: (R,) each."""
+    def _followed(self, features: Tensor, now: Tensor, sample: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """What the frame before says: (R,) each.
+
+        Args:
+            sample: cells of the regions, as `evenly` gives them.
+        """
         assert self._before is not None
         old_features, before = self._before
         flat, old = features.flatten(0, 1), old_features.flatten(0, 1)
-        cells, count = evenly(core(now), SAMPLES)
+        cells, count = sample
         back = _arrived(before.gather(1, self._best(flat, cells, count, old)), now.gather(1, cells), count)
         left, count = evenly(core(before), SAMPLES)
         kept = _arrived(now.gather(1, self._best(old, left, count, flat)), before.gather(1, left), count)
         return {"back": back, "kept": torch.where(before.any(dim=1), kept, 0.0)}
 
-    def _against(self, portraits: Portraits | None, features: Tensor, now: Tensor) -> dict[str, Tensor]:
-        """What the anchors say: (R,) each, `_UNSAID` where there is none."""
+    def _against(
+        self, portraits: Portraits | None, features: Tensor, now: Tensor, sample: tuple[Tensor, Tensor]
+    ) -> dict[str, Tensor]:
+        """What the anchors say of the sample: (R,) each, `_UNSAID` where there is none."""
         maps = now.unflatten(1, (self._rows, self._columns))
         shape = shapes(maps)
         unsaid = torch.full((len(now),), _UNSAID, device=now.device)
         mass = shape[:, MASS].float()
         if portraits is None:
             return {"mass": mass} | dict.fromkeys(("outline", "likeness", "own", "found", "area", "spread"), unsaid)
-        flat = features.flatten(0, 1)
-        cells, count = evenly(core(now), SAMPLES)
+        flat, (cells, count) = features.flatten(0, 1), sample
         outside, outside_count = surroundings(maps)
         seen, ground = flat[cells], flat[outside]
         own = _greatest(seen, portraits.own, portraits.own_counts)

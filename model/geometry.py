@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from torch.nn import functional as F
 
 from model.encoder import MIN_SIDE, STRIDE
 from model.presets import Preset
+
+_Number = TypeVar("_Number", float, Tensor)
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,8 @@ class Grid:
             y * self.working_height / self.height / STRIDE - 0.5,
         )
 
-    def to_pixel(self, column: float, row: float) -> tuple[float, float]:
-        """The way back from `to_cell`."""
+    def to_pixel(self, column: _Number, row: _Number) -> tuple[_Number, _Number]:
+        """The way back from `to_cell`, of one point or of tensors of them."""
         return (
             (column + 0.5) * STRIDE * self.width / self.working_width,
             (row + 0.5) * STRIDE * self.height / self.working_height,
@@ -105,8 +108,7 @@ class Grid:
 
     def centres(self) -> tuple[Tensor, Tensor]:
         """The cells' centres in pixels of the frame: (columns,) x and (rows,) y."""
-        across = (torch.arange(self.columns) + 0.5) * (STRIDE * self.width / self.working_width)
-        return across, (torch.arange(self.rows) + 0.5) * (STRIDE * self.height / self.working_height)
+        return self.to_pixel(torch.arange(float(self.columns)), torch.arange(float(self.rows)))
 
     @cached_property
     def _vertical(self) -> Tensor:

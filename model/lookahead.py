@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from model.features import FeatureExtractor
 from model.geometry import Grid
 from model.kept.features import KeptFrame, Passage
 from model.video import Frame
+
+_Item = TypeVar("_Item")
 
 
 def encode_ahead(
@@ -57,7 +60,7 @@ def encode_ahead(
         waiting: deque[tuple[Frame, KeptFrame | None, Future[Tensor | None]]] = deque()
         unreadable: InputError | None = None
         try:
-            for read in _until_unreadable(frames):
+            for read in until_unreadable(frames):
                 if isinstance(read, InputError):
                     unreadable = read  # the frames before it were read in good order and come first
                     break
@@ -89,7 +92,7 @@ class _Source:
         """Frames with their features, as many encoded together as the extractor takes."""
         unreadable: InputError | None = None
         some: list[Frame] = []
-        for read in _until_unreadable(frames):
+        for read in until_unreadable(frames):
             if isinstance(read, InputError):
                 unreadable = read
                 break
@@ -123,8 +126,9 @@ class _Source:
         return features
 
 
-def _until_unreadable(frames: Iterable[Frame]) -> Iterator[Frame | InputError]:
+def until_unreadable(items: Iterable[_Item]) -> Iterator[_Item | InputError]:
+    """The items, and the error of reading the next one in place of raising it: what was read before it comes first."""
     try:
-        yield from frames
+        yield from items
     except InputError as error:
         yield error

@@ -28,7 +28,7 @@ from model.following import FollowingMemory
 from model.geometry import Grid
 from model.labels import Anchor, FrameResult, LabelObject
 from model.localisation import Localiser, nearest, search
-from model.lookahead import encode_ahead
+from model.lookahead import encode_ahead, until_unreadable
 from model.presets import Preset
 from model.roster import ABSENT, PRESENT, PROPAGATED, UNKNOWN, Remembered, Roster
 from model.steadying import steadied
@@ -155,16 +155,11 @@ class Propagator:
         ahead = 0 if self._labels.device.type == "cpu" else _IN_FLIGHT
         waiting: deque[Download] = deque()
         unreadable: InputError | None = None
-        source = iter(frames)
-        while True:
-            try:
-                frame, features = next(source)
-            except StopIteration:
+        for read in until_unreadable(frames):
+            if isinstance(read, InputError):
+                unreadable = read
                 break
-            except InputError as error:
-                unreadable = error
-                break
-            waiting.append(self.advance(frame, features))
+            waiting.append(self.advance(*read))
             if len(waiting) > ahead:
                 yield _soft(waiting.popleft())
         while waiting:
@@ -201,9 +196,8 @@ class Propagator:
         # whole frame, which is what lets tiles without any label be left out, and a checkpoint is small and exact.
         values = (values * 255).round() / 255
         evidence = self._witness.hear(features, values, self._roster.told())
-        remembered = Remembered(
-            frame.index, given is not None, kinds, self._steps, given.known if given is not None else None
-        )
+        known_cells = given.known if given else None
+        remembered = Remembered(frame.index, given is not None, kinds, self._steps, known_cells)
         self._put(self._roster.make_room(), remembered, features, values)
         self._steps += 1
         return Download((self._maps(values), evidence), (frame.index, kinds != UNKNOWN))

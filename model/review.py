@@ -66,10 +66,10 @@ def suggest(results: Iterable[FrameResult], count: int) -> list[Suggestion]:
     places = min(frames, _PLACES, max(1, int((_WORK / objects) ** (1 / 3))))
     thinned = -(-frames // places)
     error = ExpectedError(*track.thinned(thinned))
-    chosen = error.best(min(count, len(error) - 1) if len(error) > 1 else 1)
+    chosen = error.best(max(1, min(count, len(error) - 1)))
     found = []
     for place, gain in error.in_order(chosen):
-        position = min(place * thinned + thinned // 2, frames - 1) if thinned > 1 else place
+        position = min(place * thinned + thinned // 2, frames - 1)
         found.append(track.suggestion(position, gain * thinned))
     return found
 
