@@ -241,8 +241,8 @@ passage = module.Passage(Folder(Path(sys.argv[1]), 1 << 24), "k" * 64, (6, 8, 25
     "Fake", (), dict(device=torch.device("cpu"), dtype=torch.bfloat16, half=torch.bfloat16)), range(40))
 for index in range(7):
     passage.keep(index, torch.full((6, 8, 256), float(index), dtype=torch.bfloat16))
-while passage._writer._group is None or len(passage._writer._group.writer.frames) < 3:
-    time.sleep(0.001)
+while (group := passage._writer._group) is None or group.first < 4 or len(group.writer.frames) < 3:
+    time.sleep(0.001)  # until the first file is whole and the second is not
 os.kill(os.getpid(), signal.SIGKILL)
 """
         folder = tmp_path / "features"
