@@ -18,8 +18,9 @@ demo: $(READY)
 serve: $(READY)
 	@exec $(BIN)/labelprop serve
 
+# A file's tests stay together, so that the servers it starts are started once.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,10 @@ import redis
 from app.connection import connect
 from app.redis_server import RedisServer
 from app.settings import Settings
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests side by side: threads that spin while they wait for each other would take the cores from those of others.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # torch comes in with the fixtures that need it: the tests of the torch-free parts start without waiting for it.
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from model.evaluation.metrics import jaccard
 from model.labels import indexed_png
 from model.rendered import RenderedClip, render_clip, write_clip
 
-FRAMES = 240
+FRAMES = 160
 
 
 @pytest.fixture(scope="module")
