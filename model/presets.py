@@ -37,8 +37,6 @@ class Preset:
             a filled rectangle whose tight box is taken.
         declares_gone: whether an object that the evidence speaks against is left empty and `visible: false`
             (`model.confidence.gone`), and not only one of which nothing arrived.
-        pixels: whether a step looks at the frame's image and not at its features alone; only where it does not are
-            frames left undecoded whose features are kept.
     """
 
     name: str
@@ -57,7 +55,6 @@ class Preset:
     keypoint_step: float | None = None
     box_sides: bool = False
     declares_gone: bool = False
-    pixels: bool = False
 
 
 _BALANCED = Preset(

@@ -1,10 +1,10 @@
 """What looking at the frames that `labelprop propagate --review N` names is worth, against evenly spaced ones.
 
-    python tools/review.py --davis DAVIS [--preset NAME] [--counts 1,2,3,4,5,6,7,8] [--json review.json]
+    python tools/review.py {--davis DAVIS|--jhmdb JHMDB} [--preset NAME] [--counts 1,2,3,4,5,6,7,8] [--json review.json]
 
 Every sequence is carried from its first mask; then N further frames are given their true masks and all is carried
-again. The table goes into docs/accuracy.md between `<!-- review PRESET -->` and `<!-- end -->`, the curve into
-docs/review.png.
+again. The table goes into docs/accuracy.md between `<!-- review PRESET DATASET -->` and `<!-- end -->`, the curve into
+docs/review-DATASET.png.
 `--json` keeps what is measured; what it already holds, from the same model and options, is not run again.
 """
 
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from clips import Measured, carrier_of, measured_clips, prepare
+from numpy.typing import NDArray
 from page import placed
 from tqdm import tqdm
 
@@ -30,11 +31,15 @@ from model.review import suggest
 
 ROOT = Path(__file__).parents[1]
 _WAYS = ("named", "even")
+_SHOWN_EACH = 12
+_DRAWS = 10_000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--davis", type=Path, required=True, metavar="DIR")
+    dataset = parser.add_mutually_exclusive_group(required=True)
+    dataset.add_argument("--davis", type=Path, metavar="DIR")
+    dataset.add_argument("--jhmdb", type=Path, metavar="DIR")
     parser.add_argument("--sequences", default="", metavar="A,B", help="default: all")
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--model", default="uvc-r18")
@@ -44,14 +49,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="sequences at a time (default: %(default)s)")
     parser.add_argument("--json", type=Path, default=Path("review.json"), help="default: %(default)s")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "accuracy.md")
-    parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "review.png")
+    parser.add_argument("--plot", type=Path, help="default: docs/review-DATASET.png")
     args = parser.parse_args()
+    name = "davis" if args.davis else "jhmdb"
     counts = sorted({int(count) for count in args.counts.split(",")})
     found = _measured(args, counts)
     report = _report(found, counts, args)
     print(report)
-    args.page.write_text(placed(args.page.read_text(), f"review {args.preset}", report))
-    plot(found, counts, args.plot)
+    args.page.write_text(placed(args.page.read_text(), f"review {args.preset} {name}", report))
+    plot(found, counts, args.plot or ROOT / "docs" / f"review-{name}.png")
 
 
 def evenly(frames: int, count: int) -> list[int]:
@@ -80,6 +86,14 @@ def _mean(found: dict[str, Any], way: str, count: int) -> float:
     return float(np.mean([each[way][str(count)] for each in found.values()]))
 
 
+def _gains(found: dict[str, Any], counts: Sequence[int]) -> tuple[NDArray[np.float64], ...]:
+    """Mean J with frames named less that with even ones, by count, and the ends of its 90 % interval by bootstrap."""
+    apart = np.array([[each["named"][str(n)] - each["even"][str(n)] for n in counts] for each in found.values()])
+    drawn = np.random.default_rng(0).integers(len(apart), size=(_DRAWS, len(apart)))
+    low, high = np.percentile(apart[drawn].mean(axis=1), (5, 95), axis=0)
+    return apart.mean(axis=0), low, high
+
+
 def _report(found: dict[str, Any], counts: Sequence[int], args: argparse.Namespace) -> str:
     head = f"Model `{args.model}` (SHA-256 `{find_model(args.model, None).sha256[:12]}`), preset `{args.preset}`"
     if args.working_size:
@@ -92,7 +106,11 @@ def _report(found: dict[str, Any], counts: Sequence[int], args: argparse.Namespa
     for way, label in (("named", "named by `--review`"), ("even", "evenly spaced")):
         values = [_mean(found, "none", 0), *(_mean(found, way, count) for count in counts)]
         lines.append(f"| {label} | {' | '.join(f'{value:.3f}' for value in values)} |")
-    if 5 in counts:
+    means, low, high = _gains(found, counts)
+    lines.append(f"| named less even, points | | {' | '.join(f'{100 * mean:+.1f}' for mean in means)} |")
+    spans = " | ".join(f"{100 * a:+.1f} to {100 * b:+.1f}" for a, b in zip(low, high, strict=True))
+    lines.append(f"| its 90 % interval, by bootstrap over sequences | | {spans} |")
+    if 5 in counts and len(found) <= _SHOWN_EACH:
         lines += ["", "With five, by sequence:", "", f"| | {' | '.join(found)} |"]
         lines += [f"| {' | '.join(['---'] * (len(found) + 1))} |"]
         for way, label in (("none", "none"), ("named", "named"), ("even", "evenly spaced")):
@@ -110,7 +128,7 @@ def _measured(args: argparse.Namespace, counts: list[int]) -> dict[str, Any]:
     }
     kept = json.loads(args.json.read_text()) if args.json.exists() else {}
     done: dict[str, Any] = kept["sequences"] if kept.get("key") == key else {}
-    clips = measured_clips(args.davis, None)
+    clips = measured_clips(args.davis, args.jhmdb)
     wanted = args.sequences.split(",") if args.sequences else [clip.name for clip in clips]
     settings = (args.model, args.preset, args.working_size, args.frames)
     context = multiprocessing.get_context("spawn")

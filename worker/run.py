@@ -174,7 +174,7 @@ class _Run:
     ) -> Generator[tuple[Frame, Tensor]]:
         covered = self.frames[positions.start : positions.stop]
         where = (self.source, covered[0], covered[-1] + 1, covered.step)
-        later = None if kept is None or self.preset.pixels else kept.holds
+        later = None if kept is None else kept.holds
         if direction == "b":
             frames = read_backward(*where, chunk=self.results.chunk_frames, later=later)
         else:

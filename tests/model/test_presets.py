@@ -27,7 +27,6 @@ def test_plain_is_frozen_value_by_value() -> None:
         "keypoint_step": None,
         "box_sides": False,
         "declares_gone": False,
-        "pixels": False,
     }
 
 

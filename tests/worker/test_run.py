@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,6 @@ from model.features import FeatureExtractor
 from model.geometry import Grid
 from model.kept import KeptFeatures
 from model.labels import FrameResult, rle
-from model.presets import find_preset
-from model.propagator import Propagator
 from model.rendered import render_clip, write_clip
 from model.video import FrameTable, open_video, probe
 from model.video.media import Media
@@ -561,36 +558,6 @@ class TestKeptFeatures:
         job.run(features=tmp_path)
         assert job.files() == undisturbed("several")
         assert list(tmp_path.glob("*/*.features")) == []
-
-    @pytest.mark.parametrize("name", ["first", "last"])
-    def test_a_preset_that_needs_pixels_has_them(
-        self,
-        new_job: NewJob,
-        undisturbed: Undisturbed,
-        watched: Watched,
-        decoded: list[int],
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        name: str,
-    ) -> None:
-        new_job(JOBS[name][0]).run(features=tmp_path)
-        decoded.clear()
-        seen: list[bool] = []
-        usual = Propagator.advance
-
-        def advance(propagator: Propagator, frame: Any, features: Any) -> Any:
-            seen.append(frame.decoded)
-            return usual(propagator, frame, features)
-
-        monkeypatch.setattr(Propagator, "advance", advance)
-        monkeypatch.setattr("worker.run.find_preset", lambda name: replace(find_preset(name), pixels=True))
-        job = new_job(JOBS[name][0])
-        job.extractor = watched
-        job.run(features=tmp_path)
-        assert seen == [True] * job.progress[0].steps_total
-        assert sorted(set(decoded)) == list(range(FRAMES))
-        assert watched.calls == 0
-        assert job.files() == undisturbed(name)
 
 
 class TestDamage:
