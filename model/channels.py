@@ -7,6 +7,7 @@ of its box are. From here on all are maps of numbers on the encoder's grid, and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from model.geometry import Grid
 from model.labels import Anchor, Keypoint, Label, LabelObject
-from model.labels.types import Box
+from model.labels.types import Box, Mask
 
 KEYPOINT_SIGMA = 0.5
 """Of a keypoint's Gaussian, in cells (UVC's JHMDB protocol)."""
@@ -94,6 +95,29 @@ class ChannelSet:
 
     def __len__(self) -> int:
         return len(self.channels)
+
+    def homes(self) -> list[tuple[int, float]]:
+        """For every keypoint's channel, in their order: the channel of its object's region, and on which share of the
+        anchors that give both the keypoint lies in the region, or less than a cell beside it (0 where none does)."""
+        found: list[tuple[int, float]] = []
+        labels = [label for anchor in self.anchors.values() for label in anchor.labels if label.mask is not None]
+        for channel in self.channels:
+            if channel.keypoint is not None:
+                both = [
+                    self._lies_in(label.mask, point)
+                    for label in labels
+                    for point in shown(label)
+                    if label.mask is not None and (label.object, point.name) == (channel.object, channel.keypoint)
+                ]
+                found.append((self.index.get(Channel(channel.object), 0), sum(both) / len(both) if both else 0.0))
+        return found
+
+    def _lies_in(self, mask: Mask, point: Keypoint) -> bool:
+        column, row = self.grid.to_cell(point.x, point.y)
+        left, top = self.grid.to_pixel(column - 1, row - 1)
+        right, bottom = self.grid.to_pixel(column + 1, row + 1)
+        near = mask[max(0, math.floor(top)) : math.ceil(bottom), max(0, math.floor(left)) : math.ceil(right)]
+        return bool(near.any())
 
     def given(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
         """Two (C,) bool: which channels the anchor on `frame` gives, and which of them as present."""

@@ -32,7 +32,7 @@ class Preset:
         anchor_favour: added to the similarity of an anchor's cells, where memory follows objects: what a person gave is
             worth more than what came of it, and keeps labels from drifting onto what passes by.
         keypoint_step: how far a keypoint is taken to move from one frame to the next, in cells: the standard deviation
-            along either axis (`steadying`). None: as far as matches say.
+            along either axis; and that it stays on its object (`steadying`). None: it goes where matches say.
         box_sides: whether an object that is given as boxes alone is localised as a box (`box_votes`) and not carried as
             a filled rectangle whose tight box is taken.
         declares_gone: whether an object that the evidence speaks against is left empty and `visible: false`

@@ -31,7 +31,7 @@ from model.localisation import Localiser, nearest, search
 from model.lookahead import encode_ahead, until_unreadable
 from model.presets import Preset
 from model.roster import ABSENT, PRESENT, PROPAGATED, UNKNOWN, Remembered, Roster
-from model.steadying import steadied
+from model.steadying import on_object, steadied
 from model.uploads import Uploads
 from model.video import Frame
 
@@ -105,6 +105,9 @@ class Propagator:
         cells = self._grid.rows * self._grid.columns
         self._labels = torch.zeros(slots, cells, len(channels), device=device)
         self._keypoints = [n for n, channel in enumerate(channels.channels) if channel.keypoint is not None]
+        homes = channels.homes()
+        self._homes = [region for region, _ in homes]
+        self._held = torch.tensor([held for _, held in homes], dtype=torch.float32, device=device)
         self._witness = Witness(channels, preset.radius, device, batched=batched)
 
     @classmethod
@@ -281,14 +284,15 @@ class Propagator:
         return self._memory.matches(features, slots, active)
 
     def _steady(self, values: Tensor) -> Tensor:
-        """(cells, C) with keypoints near where they were on the frame before, if the preset says so."""
+        """(cells, C) with keypoints on their objects and near where they were before, if the preset says so."""
         sigma, order = self._preset.keypoint_step, self._roster.order
         if sigma is None or not self._keypoints or not order:
             return values
         points = self._upload(self._keypoints)
         before = self._labels[order[-1]].index_select(1, points)
-        near = steadied(values.index_select(1, points), before, self._grid.columns, sigma)
-        return values.index_copy(1, points, near)
+        regions = values.index_select(1, self._upload(self._homes))
+        arrived = on_object(values.index_select(1, points), regions, self._held)
+        return values.index_copy(1, points, steadied(arrived, before, self._grid.columns, sigma))
 
     def _moved(self, features: Tensor) -> Tensor:
         """(slots, tile rows, tile columns, 2): how far what a tile shows has moved since each slot's frame."""

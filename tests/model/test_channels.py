@@ -109,6 +109,24 @@ def test_a_hidden_keypoint_teaches_nothing(objects_of: ObjectsOf) -> None:
     assert not later.maps(0).values.any()
 
 
+def test_keypoints_know_the_region_that_they_lie_in(objects_of: ObjectsOf) -> None:
+    inside, beside, away = Keypoint("in", 12, 4), Keypoint("beside", 21, 4), Keypoint("away", 28, 20)
+    hidden = Keypoint("in", 28, 20, visible=False)
+    labels = (Label(7, _region((0, 1)), keypoints=(inside, beside, away)), Label(2, None, keypoints=(inside,)))
+    anchors = [
+        Anchor(0, labels),
+        Anchor(1, (Label(7, _region((2, 3)), keypoints=(beside, hidden)),)),
+        Anchor(2, (Label(7, None, keypoints=(inside,)),)),  # without a region it says nothing of where that is
+    ]
+    channels = ChannelSet(objects_of(3, 7, 2), anchors, GRID)
+    region = channels.index[Channel(7)]
+    homes = dict(zip((c for c in channels.channels if c.keypoint), channels.homes(), strict=True))
+    assert homes[Channel(7, "in")] == (region, 1)
+    assert homes[Channel(7, "beside")] == (region, 0.5)
+    assert homes[Channel(7, "away")] == (region, 0)
+    assert homes[Channel(2, "in")][1] == 0
+
+
 def test_absent_speaks_of_all_of_the_objects_channels_and_of_no_other(objects_of: ObjectsOf) -> None:
     point = (Keypoint("head", 4, 4),)
     anchors = [

@@ -438,6 +438,25 @@ class TestObjects:
         assert off[2.5] < 5
         assert off[None] > 12  # drawn towards the other one: this is what the step is for
 
+    def test_a_keypoint_stays_on_its_object(
+        self, extractor: FeatureExtractor, objects_of: ObjectsOf, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        frames = _twins()
+        label = Label(5, _mask(160, 240, slice(56, 104), slice(40, 88)), keypoints=(Keypoint("corner", 42.0, 58.0),))
+
+        def beside() -> float:
+            """How much of the keypoint's map lies where its object is not, on the last frame."""
+            preset = replace(FOLLOWING, keypoint_step=2.5)
+            carried = Propagator.for_video(
+                extractor, preset, objects_of(5), [Anchor(0, (label,))], width=240, height=160
+            )
+            region, point = [carried.step(frame) for frame in frames][-1].values
+            return float((point * (1 - region)).sum() / point.sum())
+
+        held = beside()
+        monkeypatch.setattr(ChannelSet, "homes", lambda channels: [(0, 0.0)])
+        assert held < 0.7 * beside()
+
     def test_an_object_with_hidden_keypoints_alone(
         self, extractor: FeatureExtractor, frames: list[Frame], objects_of: ObjectsOf
     ) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.steadying import steadied
+from model.steadying import OUTSIDE, on_object, steadied
 
 ROWS, COLUMNS = 20, 30
 
@@ -65,3 +65,28 @@ def test_keypoints_do_not_touch_each_other_and_shares_stay_shares() -> None:
 def test_a_frame_of_a_few_cells() -> None:
     before = torch.tensor([[1.0], [0.0]])
     assert steadied(torch.tensor([[0.5], [0.5]]), before, 2, 0.5)[0, 0] > 0.6
+
+
+class TestOnObject:
+    def test_of_two_alike_the_one_on_the_object_counts(self) -> None:
+        region = torch.zeros(ROWS, COLUMNS)
+        region[5:15, 4:12] = 1
+        arrived = _spot(10, 8) + _spot(10, 22)
+        found = on_object(arrived, region.reshape(-1, 1), torch.ones(1))
+        kept = 2 / (1 + OUTSIDE)
+        torch.testing.assert_close(found, (kept * (_spot(10, 8) + OUTSIDE * _spot(10, 22))).clamp(max=1))
+
+    def test_where_its_object_is_nowhere_it_stays_as_it_arrived(self) -> None:
+        arrived = _spot(10, 8) + _spot(3, 22, 0.4)
+        torch.testing.assert_close(on_object(arrived, torch.zeros_like(arrived), torch.ones(1)), arrived)
+
+    def test_one_that_lies_beside_its_object_stays_as_it_arrived(self) -> None:
+        arrived = torch.cat([_spot(10, 8) + _spot(3, 22, 0.4)] * 2, dim=1)
+        region = torch.cat([_spot(10, 8)] * 2, dim=1)
+        found = on_object(arrived, region, torch.tensor([0.0, 1.0]))
+        torch.testing.assert_close(found[:, 0], arrived[:, 0])
+        assert float(found[3 * COLUMNS + 22, 1]) < 0.1
+
+    def test_nothing_arrived_and_nothing_comes_of_it(self) -> None:
+        nothing = torch.zeros(ROWS * COLUMNS, 1)
+        assert not on_object(nothing, _spot(10, 9), torch.ones(1)).any()
