@@ -56,5 +56,5 @@ def test_a_page_without_a_place_for_it_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_every_mark_of_the_page_itself_is_closed() -> None:
     text = (TOOL.parents[1] / "docs" / "performance.md").read_text()
-    assert text.count("<!-- bench ") == text.count("<!-- end -->") == len(re.findall(r"<!-- bench \w+ -->\n", text))
+    assert text.count("<!-- bench ") == text.count("<!-- end -->") == len(re.findall(r"<!-- bench [\w-]+ -->\n", text))
     assert text.count("<!-- bench cpu -->") == 1
