@@ -27,7 +27,7 @@ WEIGHTS = {
 }
 # end of fitted
 
-GONE = 0.12
+GONE = 0.10
 """Below this product of `mass` and `own` an object is taken to be gone: see `gone`."""
 
 _MASS, _OWN = NAMES.index("mass"), NAMES.index("own")
