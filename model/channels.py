@@ -99,18 +99,17 @@ class ChannelSet:
     def homes(self) -> list[tuple[int, float]]:
         """For every keypoint's channel, in their order: the channel of its object's region, and on which share of the
         anchors that give both the keypoint lies in the region, or less than a cell beside it (0 where none does)."""
-        found: list[tuple[int, float]] = []
-        labels = [label for anchor in self.anchors.values() for label in anchor.labels if label.mask is not None]
-        for channel in self.channels:
-            if channel.keypoint is not None:
-                both = [
-                    self._lies_in(label.mask, point)
-                    for label in labels
-                    for point in shown(label)
-                    if label.mask is not None and (label.object, point.name) == (channel.object, channel.keypoint)
-                ]
-                found.append((self.index.get(Channel(channel.object), 0), sum(both) / len(both) if both else 0.0))
-        return found
+        lies: dict[Channel, list[bool]] = {}
+        for anchor in self.anchors.values():
+            for label in anchor.labels:
+                if label.mask is not None:
+                    for point in shown(label):
+                        lies.setdefault(Channel(label.object, point.name), []).append(self._lies_in(label.mask, point))
+        return [
+            (self.index.get(Channel(channel.object), 0), float(np.mean(lies.get(channel, [False]))))
+            for channel in self.channels
+            if channel.keypoint is not None
+        ]
 
     def _lies_in(self, mask: Mask, point: Keypoint) -> bool:
         column, row = self.grid.to_cell(point.x, point.y)
