@@ -1,18 +1,13 @@
 """Which direction labels which frames of a job, when its anchors may lie anywhere.
 
-Forward serves the frames from the first anchor on, backward those before it. Between anchors both directions meet, and
-`Meeting` says how much each counts.
+Forward serves the frames from the first anchor on, backward those before it. Between anchors both directions meet:
+see `model.meeting`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
-
-from model.channels import ChannelSet
-from model.evidence import joined
-from model.propagator import SoftMaps
 
 Direction = Literal["both", "forward", "backward"]
 
@@ -58,49 +53,3 @@ class Plan:
     def final_backward(self, position: int) -> bool:
         """Whether the backward pass alone decides this position, so that its result is final."""
         return self.direction == "backward" or position < self.first
-
-
-class Meeting:
-    """Joins the two directions' soft maps between anchors, channel by channel.
-
-    Each direction counts by how near its anchor is. Where one of the two anchors says that the channel is absent, the
-    other direction counts alone: absence is where an object's track ends, not something that spreads towards it.
-    """
-
-    def __init__(self, channels: ChannelSet) -> None:
-        frames = sorted(channels.anchors)
-        told = [channels.given(frame) for frame in frames]
-        self._spoken: list[list[tuple[int, bool]]] = [
-            [
-                (frame, bool(present[channel]))
-                for frame, (given, present) in zip(frames, told, strict=True)
-                if given[channel]
-            ]
-            for channel in range(len(channels))
-        ]
-
-    def join(self, forward: SoftMaps, backward: SoftMaps) -> SoftMaps:
-        """What both say about the frame; the two must be of the same one."""
-        values = forward.values.clone()
-        shares = [_backward_share(spoken, forward.frame) for spoken in self._spoken]
-        for channel, share in enumerate(shares):
-            if share > 0:
-                values[channel] = (1 - share) * forward.values[channel] + share * backward.values[channel]
-        evidence = None
-        if forward.evidence is not None and backward.evidence is not None:
-            evidence = joined(forward.evidence, backward.evidence, shares)
-        return SoftMaps(forward.frame, values, forward.known | backward.known, evidence)
-
-
-def _backward_share(spoken: Sequence[tuple[int, bool]], frame: int) -> float:
-    before = next((told for told in reversed(spoken) if told[0] <= frame), None)
-    after = next((told for told in spoken if told[0] >= frame), None)
-    if after is None:
-        return 0.0
-    if before is None:
-        return 1.0
-    if before[0] == after[0] or (before[1] and not after[1]):
-        return 0.0
-    if after[1] and not before[1]:
-        return 1.0
-    return (frame - before[0]) / (after[0] - before[0])

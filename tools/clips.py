@@ -21,7 +21,8 @@ from model.features import FeatureExtractor
 from model.geometry import Grid
 from model.labels import Anchor, FrameResult, Label, LabelObject, colour_of
 from model.labels.types import Mask
-from model.plan import Meeting, Plan
+from model.meeting import Meeting
+from model.plan import Plan
 from model.presets import Preset, find_preset
 from model.propagator import Propagator, SoftMaps
 from model.rendered import RenderedClip, render_clip
@@ -101,17 +102,34 @@ class Carrier:
 
     def run(self, anchors: Sequence[Anchor]) -> Iterator[tuple[FrameResult, ChannelSet, SoftMaps]]:
         """Results in order, both directions joined as in a job, each with what it was decoded from."""
+        channels, met, forward = self.directions(anchors)
+        meeting = Meeting(channels)
+        for position in range(min(channels.anchors)):
+            yield self.decoded(channels, met[position]), channels, met[position]
+        for soft in forward:
+            joined = meeting.join(soft, met[soft.frame]) if soft.frame in met else soft
+            yield self.decoded(channels, joined), channels, joined
+
+    def directions(self, anchors: Sequence[Anchor]) -> tuple[ChannelSet, dict[int, SoftMaps], Iterator[SoftMaps]]:
+        """What both directions say, not yet joined: the backward one's by frame, the forward one's in order."""
         ids = sorted({label.object for anchor in anchors for label in anchor.labels})
         objects = [LabelObject(identity, f"object-{identity}", colour_of(identity)) for identity in ids]
         channels = ChannelSet(objects, anchors, self._grid, box_sides=self._preset.box_sides)
         plan = Plan(range(len(self.frames)), tuple(sorted(channels.anchors)))
-        met = {soft.frame: soft for soft in self._pass(channels, reversed(plan.backward))}
-        meeting = Meeting(channels)
-        for position in range(plan.first):
-            yield self._decoded(channels, met[position])
-        for soft in self._pass(channels, plan.forward):
-            joined = meeting.join(soft, met[soft.frame]) if soft.frame in met else soft
-            yield self._decoded(channels, joined)
+        backward = {soft.frame: soft for soft in self._pass(channels, reversed(plan.backward))}
+        return channels, backward, self._pass(channels, plan.forward)
+
+    def decoded(self, channels: ChannelSet, soft: SoftMaps) -> FrameResult:
+        """The labels of a frame."""
+        return decode(
+            channels,
+            soft.frame,
+            self.frames[soft.frame].time_ms,
+            soft.values,
+            soft.known,
+            soft.evidence,
+            declare_gone=self._preset.declares_gone,
+        )
 
     def _pass(self, channels: ChannelSet, positions: Iterator[int] | range) -> Iterator[SoftMaps]:
         propagator = Propagator(self._extractor, channels, self._preset)
@@ -124,19 +142,6 @@ class Carrier:
             features = self._extractor(self.frames[position].image, self._grid)
             self._features[position] = features
         return features
-
-    def _decoded(self, channels: ChannelSet, soft: SoftMaps) -> tuple[FrameResult, ChannelSet, SoftMaps]:
-        time_ms = self.frames[soft.frame].time_ms
-        found = decode(
-            channels,
-            soft.frame,
-            time_ms,
-            soft.values,
-            soft.known,
-            soft.evidence,
-            declare_gone=self._preset.declares_gone,
-        )
-        return found, channels, soft
 
 
 # What a process of several keeps: its encoder, the preset, and how many frames of a clip it takes at most.

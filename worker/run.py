@@ -32,7 +32,8 @@ from model.geometry import Grid
 from model.kept import KeptFeatures, Passage
 from model.labels import FrameResult
 from model.lookahead import encode_ahead
-from model.plan import Meeting, Plan
+from model.meeting import Meeting
+from model.plan import Plan
 from model.presets import find_preset
 from model.propagator import Propagator, SoftMaps
 from model.video import Frame, VideoSource, read_backward, read_forward
