@@ -1,4 +1,5 @@
-"""Features of frames: the encoder made ready for one device, and one frame's L2-normalised features from it."""
+"""Features of frames: the encoder made ready for one device, and one frame's L2-normalised features from it, with the
+cells' colours behind them."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.cell_colours import COLOURS, cell_colours
 from model.checkpoint import Checkpoint
 from model.encoder import CHANNELS, fold_batch_norm
 from model.errors import ModelError
@@ -22,7 +24,7 @@ from model.winograd import available as winograd_available
 from model.winograd import use_winograd
 
 # Raised with every change of what features come out for a picture: those kept on disk are of one number only.
-ENCODING = 1
+ENCODING = 2
 
 
 class FeatureExtractor:
@@ -62,11 +64,16 @@ class FeatureExtractor:
 
     @property
     def channels(self) -> int:
-        """How many numbers describe a cell."""
+        """How many numbers a cell's features are."""
         return CHANNELS
 
+    @property
+    def width(self) -> int:
+        """How many numbers describe a cell: its features and, behind them, its colour (`cell_colours`)."""
+        return CHANNELS + COLOURS
+
     def __call__(self, image: np.ndarray, grid: Grid) -> Tensor:
-        """(H, W, 3) uint8 RGB to (rows, columns, 256) features of length 1 but for their rounding to `half`.
+        """(H, W, 3) uint8 RGB to (rows, columns, 256 + 3): features of length 1, then the colour, rounded to `half`.
 
         They are in this extractor's dtype, and contiguous.
         """
@@ -74,7 +81,7 @@ class FeatureExtractor:
 
     @torch.inference_mode()
     def encode(self, images: Sequence[np.ndarray], grid: Grid) -> list[Tensor]:
-        """The features of several images, each as if it were alone.
+        """What describes the cells of several images, each as if it were alone.
 
         `batch` of them are encoded together. A GPU chooses its kernels by how many there are, so that a short batch is
         filled up: a frame's features do not depend on which others it was encoded with.
@@ -82,22 +89,27 @@ class FeatureExtractor:
         found: list[Tensor] = []
         for first in range(0, len(images), self.batch):
             some = images[first : first + self.batch]
-            x = torch.cat([self._prepared(image, grid) for image in some])
+            x = torch.cat([self._picture(image, grid) for image in some])
             if len(some) < self.batch:
                 x = torch.cat([x, x[-1:].expand(self.batch - len(some), -1, -1, -1)])
-            x = self._encoder(x.contiguous(memory_format=self._format)).permute(0, 2, 3, 1)
-            x = F.normalize(x.float(), dim=-1).to(self.half).to(self.dtype).contiguous()
+            colours = cell_colours(x)
+            x = self._encoder(self._seen(x).contiguous(memory_format=self._format)).permute(0, 2, 3, 1)
+            x = torch.cat([F.normalize(x.float(), dim=-1), colours], dim=-1).to(self.half).to(self.dtype)
             found += x[: len(some)].unbind()
         return found
 
-    def _prepared(self, image: np.ndarray, grid: Grid) -> Tensor:
-        """(1, 3, 8 x rows, 8 x columns), what the encoder sees of an image."""
+    def _picture(self, image: np.ndarray, grid: Grid) -> Tensor:
+        """(1, 3, 8 x rows, 8 x columns) RGB in 0..255, the image as the grid has it."""
         pixels = torch.from_numpy(image)
         if self.device.type == "cuda":
             pixels = pixels.pin_memory().to(self.device, non_blocking=True)
+        return grid.image(pixels, torch.float32 if self.checkpoint.lightness else self.dtype)
+
+    def _seen(self, pictures: Tensor) -> Tensor:
+        """What the encoder sees of pictures in 0..255."""
         if self.checkpoint.lightness:
-            return (lightness(grid.image(pixels) / 255) * 255).to(self.dtype)
-        return grid.image(pixels, self.dtype)
+            return (lightness(pictures / 255) * 255).to(self.dtype)
+        return pictures
 
     @property
     def half(self) -> torch.dtype:

@@ -20,6 +20,7 @@ class Preset:
         enlarge: whether smaller videos are enlarged to it.
         centred: whether a frame's features lose their mean before they are compared. Features of one frame have much in
             common, which says nothing about where a cell comes from.
+        colour: how much of two cells' similarity is that of their colours (`cell_colours`), 0..1.
         follow: whether windows move with the objects (`localisation`, `following`).
         recent_frames: how many frames the memory holds beside the anchors.
         latest_frames: how many of these are the most recent ones without a gap; the others are `spacing` frames apart.
@@ -43,6 +44,7 @@ class Preset:
     working_size: int = 480
     enlarge: bool = False
     centred: bool = False
+    colour: float = 0.0
     follow: bool = False
     recent_frames: int = 7
     latest_frames: int | None = None
@@ -61,6 +63,7 @@ _BALANCED = Preset(
     name="balanced",
     enlarge=True,
     centred=True,
+    colour=0.3,
     follow=True,
     recent_frames=9,
     latest_frames=4,

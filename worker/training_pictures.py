@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.encoder import STRIDE
+from model.lab import lab_to_rgb
 from model.pictures import Picture, montage
 from model.training.footage import Footage
-from model.training.lab import lab_to_rgb
 from model.training.objective import Example
 from model.training.pictures import localisation_picture
 from model.training.trainer import Trainer, encoder_function

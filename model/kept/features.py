@@ -64,7 +64,7 @@ class KeptFeatures:
 
         What an earlier passage left is found; what this one keeps, the next one finds.
         """
-        shape = (grid.rows, grid.columns, extractor.channels)
+        shape = (grid.rows, grid.columns, extractor.width)
         document = {
             **self._of,
             **extractor.build,

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.lab import lab_to_rgb, rgb_to_lab
 from model.training.cells import full_precision
-from model.training.lab import lab_to_rgb, rgb_to_lab
 
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in OpenCV, Pillow and torchvision
 
@@ -154,7 +154,7 @@ def drop_channels(
 def lightness(images: Tensor) -> Tensor:
     """The paper's colour-blind input: Lab's L in 0..1, three times; (B, 3, H, W) to (B, 3, H, W).
 
-    UVC (Li et al. 2019) shows its matching encoder (L' + 1) / 2 of `model.training.lab`'s scale.
+    UVC (Li et al. 2019) shows its matching encoder (L' + 1) / 2 of `model.lab`'s scale.
     """
     return ((rgb_to_lab(images)[:, :1] + 1) / 2).expand_as(images)
 

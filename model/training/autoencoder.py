@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from model.training.lab import lab_l1
+from model.lab import lab_l1
 
 CHANNELS = 256
 STRIDE = 8
@@ -20,7 +20,7 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 
 class ColourAutoencoder(nn.Module):
-    """Scaled Lab (see `model.training.lab`) to 256 channels at stride 8 and back; 1.24 million parameters.
+    """Scaled Lab (see `model.lab`) to 256 channels at stride 8 and back; 1.24 million parameters.
 
     `encode` takes (B, 3, H, W), sides multiples of 8 and at least 16, and gives (B, 256, H/8, W/8), non-negative.
     `decode` is the way back, in -1..1. `forward` is both.

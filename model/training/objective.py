@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from model.lab import rgb_to_lab
 from model.training import localisation
 from model.training.augment import augment, lightness
 from model.training.autoencoder import STRIDE, ColourAutoencoder
@@ -19,7 +20,6 @@ from model.training.batches import Batch
 from model.training.concentration import concentration_loss
 from model.training.config import TrainingConfig
 from model.training.consistency import consistency_loss, subsample
-from model.training.lab import rgb_to_lab
 from model.training.orthogonality import coordinate_orthogonality
 from model.training.palindrome import palindrome_loss
 from model.training.reconstruction import OUTLIER_LIMIT, reconstruct

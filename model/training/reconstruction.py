@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.training.lab import lab_l1
+from model.lab import lab_l1
 from model.training.transport import transport
 
 OUTLIER_LIMIT = 2.5

@@ -20,13 +20,13 @@ from model.checkpoint import Checkpoint
 from model.encoder import Encoder
 from model.errors import ModelError
 from model.features import choose_device, native_dtype
+from model.lab import rgb_to_lab
 from model.training import schedule
 from model.training.autoencoder import ColourAutoencoder, autoencoder_loss, freeze
 from model.training.batches import Batch, Sampler
 from model.training.config import TrainingConfig
 from model.training.footage import Footage
 from model.training.heldout import HeldOut, measure
-from model.training.lab import rgb_to_lab
 from model.training.objective import MEAN, STD, Example, Objective
 
 _SEED_STRIDE = 1_000_003  # a prime: no two runs of nearby seeds share a step's draws

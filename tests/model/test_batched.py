@@ -180,7 +180,7 @@ def _on_no_device(preset: Preset, anchors: Sequence[Anchor], clip: RenderedClip)
 
 def _step_on_no_device(propagator: Propagator, index: int) -> None:
     grid = propagator._grid
-    features = torch.empty(grid.rows, grid.columns, 256, dtype=torch.bfloat16, device="meta")
+    features = torch.empty(grid.rows, grid.columns, 256 + 3, dtype=torch.bfloat16, device="meta")
     propagator.advance(Frame(index, 40 * index, np.zeros((1, 1, 3), np.uint8)), features)
 
 

@@ -9,7 +9,9 @@ import torch
 from torch.nn import functional as F
 
 from model import features
+from model.cell_colours import cell_colours
 from model.checkpoint import Checkpoint
+from model.encoder import CHANNELS
 from model.errors import ModelError
 from model.features import FeatureExtractor, choose_device, native_dtype
 from model.geometry import Grid
@@ -36,10 +38,13 @@ def test_features_equal_the_plain_way(
     extractor: FeatureExtractor, checkpoint: Checkpoint, width: int, height: int
 ) -> None:
     image = render_clip(width=80, height=64, frame_count=1).frame(0)[:height, :width].copy()
-    found = extractor(image, Grid.fit(width, height, 480))
+    grid = Grid.fit(width, height, 480)
+    described = extractor(image, grid)
     expected = _by_hand(checkpoint, image)
-    assert found.shape == expected.shape
-    assert found.dtype == torch.float32
+    assert described.shape == (*expected.shape[:2], extractor.width)
+    assert described.dtype == torch.float32
+    found, colours = described[..., :CHANNELS], described[..., CHANNELS:]
+    assert torch.allclose(colours, cell_colours(grid.image(torch.from_numpy(image)))[0], atol=1e-5, rtol=2**-11)
     assert torch.allclose(found, expected, atol=2e-5, rtol=2**-11)
 
 
@@ -64,7 +69,7 @@ def test_the_build_says_what_decides_the_bits(checkpoint: Checkpoint) -> None:
 
 
 def test_features_have_length_one(extractor: FeatureExtractor, clip: RenderedClip) -> None:
-    found = extractor(clip.frame(0), Grid.fit(64, 48, 480))
+    found = extractor(clip.frame(0), Grid.fit(64, 48, 480))[..., :CHANNELS]
     assert torch.allclose(found.norm(dim=-1), torch.ones(6, 8), atol=2**-11)
 
 
@@ -78,7 +83,7 @@ def test_bfloat16_stays_close(checkpoint: Checkpoint, extractor: FeatureExtracto
     grid = Grid.fit(64, 48, 480)
     found = FeatureExtractor(checkpoint, device="cpu", dtype=torch.bfloat16)(clip.frame(3), grid)
     assert found.dtype == torch.bfloat16
-    similarity = (found.float() * extractor(clip.frame(3), grid)).sum(dim=-1)
+    similarity = (found.float() * extractor(clip.frame(3), grid))[..., :CHANNELS].sum(dim=-1)
     assert float(similarity.min()) > 0.995
 
 
@@ -145,6 +150,7 @@ def test_a_colour_blind_checkpoint_sees_lightness_alone(checkpoint: Checkpoint, 
     seen = lightness(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)[0].permute(1, 2, 0) * 255
     grey = np.round(seen.numpy()).astype(np.uint8)
     colour = FeatureExtractor(checkpoint, device="cpu", dtype=torch.float32)
-    similarity = (blind(image, grid) * colour(grey, grid)).sum(dim=-1)
+    similarity = (blind(image, grid) * colour(grey, grid))[..., :CHANNELS].sum(dim=-1)
     assert float(similarity.min()) > 0.999  # but for the rounding to bytes
-    assert float((blind(image, grid) * colour(image, grid)).sum(dim=-1).mean()) < 0.999
+    assert float((blind(image, grid) * colour(image, grid))[..., :CHANNELS].sum(dim=-1).mean()) < 0.999
+    assert torch.equal(blind(image, grid)[..., CHANNELS:], colour(image, grid)[..., CHANNELS:])

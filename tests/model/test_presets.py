@@ -15,6 +15,7 @@ def test_plain_is_frozen_value_by_value() -> None:
         "working_size": 480,
         "enlarge": False,
         "centred": False,
+        "colour": 0.0,
         "follow": False,
         "recent_frames": 7,
         "latest_frames": None,

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from model.channels import ChannelSet
+from model.encoder import CHANNELS
 from model.features import FeatureExtractor
 from model.geometry import Grid
 from model.labels import Anchor, FrameResult, Keypoint, Label, LabelObject
@@ -132,7 +133,7 @@ class TestPlain:
         frames = frames_of(clip)
         first = clip.anchor(0)
         grid = Grid.fit(width, height, 480)
-        features = [extractor(frame.image, grid).numpy() for frame in frames]
+        features = [extractor(frame.image, grid)[..., :CHANNELS].numpy() for frame in frames]
         found = _propagate(extractor, frames, clip.objects, [first])
         for result, expected in zip(found[1:], _reference(features, clip.mask(0), width, height), strict=True):
             for entry in result.objects:

@@ -43,5 +43,5 @@ def test_float32_features_on_the_cpu_use_it_and_the_checkpoint_stays_as_it_was()
     x = (torch.from_numpy(image).permute(2, 0, 1) / 255 - mean) / std
     with torch.inference_mode():
         direct = torch.nn.functional.normalize(checkpoint.encoder(x[None])[0].permute(1, 2, 0), dim=-1)
-    assert torch.allclose(features, direct, atol=1e-4, rtol=2**-10)  # they are rounded to float16
+    assert torch.allclose(features[..., :256], direct, atol=1e-4, rtol=2**-10)  # they are rounded to float16
     assert all(torch.equal(value, checkpoint.encoder.state_dict()[name]) for name, value in before.items())

@@ -178,7 +178,8 @@ class _Run:
     def _stages(self) -> tuple[dict[str, float], dict[str, float], dict[str, int]]:
         """Every stage alone, the bare windows on the same features, and the operations of both."""
         watch, bare_watch, reading, encoding, storing = (Stopwatch(self.extractor.device) for _ in range(5))
-        propagator, windows = self._propagator(), self._windows()
+        propagator = self._propagator()
+        windows = self._windows(propagator.width)
         first = self.recent + 1
         last = min(len(self.frames), first + self.case.timed_frames) - 1
         _, results = self._store("stages", self.frames[: last + 1])
@@ -187,8 +188,9 @@ class _Run:
             done = []
             for index in results.frames_of(chunk):
                 frame, features = next(encoded)
+                seen = propagator.seen(features)
                 if index >= first:
-                    windows.best(features, bare_watch)
+                    windows.best(seen, bare_watch)
                     bare_watch.frame_done()
                 before = propagator.state() if index == last else {}
                 with watch("affinity"):
@@ -206,7 +208,7 @@ class _Run:
                         )
                     )
                 watch.frame_done(count=index >= first)
-                windows.write(0 if index == 0 else 1 + index % self.recent, features)
+                windows.write(0 if index == 0 else 1 + index % self.recent, seen)
             with storing("store"):
                 results.write_chunk("f", chunk, done)
             storing.frame_done(frames=len(done))
@@ -245,12 +247,12 @@ class _Run:
     def _propagator(self) -> Propagator:
         return Propagator(self.extractor, self.channels, self.preset)
 
-    def _windows(self) -> BareWindows:
+    def _windows(self, width: int) -> BareWindows:
         grid, extractor = self.channels.grid, self.extractor
         return BareWindows(
             grid.rows,
             grid.columns,
-            extractor.channels,
+            width,
             self.recent + 1,
             radius=self.preset.radius,
             top_k=self.preset.top_k,
@@ -261,15 +263,15 @@ class _Run:
     def _dense(self) -> dict[str, float]:
         """The same for the dense float32 reference, once its memory is full."""
         extractor = FeatureExtractor(self.extractor.checkpoint, device=self.case.device, dtype=torch.float32, batch=1)
-        watch = Stopwatch(extractor.device)
+        watch, seen = Stopwatch(extractor.device), Propagator(extractor, self.channels, self.preset).seen
         memory = self.recent + 1
         frames = list(self.source.frames(0, min(memory + self.case.reference_frames, self.frames.stop)))
-        features = [extractor(frame.image, self.channels.grid) for frame in frames[:memory]]
+        features = [seen(extractor(frame.image, self.channels.grid)) for frame in frames[:memory]]
         given = self.channels.maps(0).values
         labels = given.flatten(1).T.repeat(len(features), 1).to(extractor.device)
         for frame in frames[memory:]:
             with watch("encode"):
-                query = extractor(frame.image, self.channels.grid)
+                query = seen(extractor(frame.image, self.channels.grid))
             with watch("affinity"):
                 values = self._dense_step(query, torch.stack(features), labels)
             with watch("upsample"):

@@ -28,14 +28,15 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROOT = Path(__file__).parents[3]
 GRID = Grid.fit(64, 48, 480)
-FRAME_BYTES = 2 * GRID.rows * GRID.columns * 256
+WIDTH = 256 + 3
+FRAME_BYTES = 2 * GRID.rows * GRID.columns * WIDTH
 Kept = Callable[..., KeptFeatures]
 
 
 def _some(index: int, extractor: FeatureExtractor) -> Tensor:
     """Made-up features, as exact as an extractor's."""
     random = torch.Generator().manual_seed(index)
-    values = torch.rand(GRID.rows, GRID.columns, 256, generator=random)
+    values = torch.rand(GRID.rows, GRID.columns, WIDTH, generator=random)
     return values.to(extractor.half).to(extractor.dtype)
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from model.lab import rgb_to_lab
 from model.training.augment import Photometry, augment, blur, drop_channels, greyscale, jitter, lightness
-from model.training.lab import rgb_to_lab
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from model.lab import lab_l1
 from model.training.autoencoder import CHANNELS, ColourAutoencoder, autoencoder_loss, freeze
-from model.training.lab import lab_l1
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from model.lab import rgb_to_lab
 from model.training.augment import Photometry
 from model.training.autoencoder import ColourAutoencoder
 from model.training.batches import Batch, Sampler
@@ -16,7 +17,6 @@ from model.training.config import NO_PHOTOMETRY, LossWeights, TrainingConfig
 from model.training.consistency import consistency_loss
 from model.training.crops import correspondence
 from model.training.footage import Footage
-from model.training.lab import rgb_to_lab
 from model.training.objective import MEAN, STD, Objective
 from model.training.palindrome import palindrome_loss
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.training.lab import lab_l1, lab_to_rgb, rgb_to_lab
+from model.lab import lab_l1, lab_to_rgb, rgb_to_lab
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,4 +1,4 @@
-"""Colour as the losses see it: CIE Lab (D65), each channel scaled to about [-1, 1].
+"""CIE Lab (D65), each channel scaled to about [-1, 1], as training's losses and cells' colours have it.
 
 UVC (Li et al. 2019) works on OpenCV's 8-bit Lab, L * 255 / 100, a + 128 and b + 128, as (value - 128) / 128. Here the
 same scale is computed in float32, without the rounding to bytes:
@@ -19,6 +19,8 @@ _TO_XYZ = torch.tensor(
 _FROM_XYZ = torch.linalg.inv(_TO_XYZ)
 _DELTA = 6 / 29  # where the cube root meets its tangent
 _LIGHTNESS = 255 / 12800
+UNITS = (1 / _LIGHTNESS, 128.0, 128.0)
+"""How many units of Lab 1 is, in each channel."""
 
 
 def rgb_to_lab(images: Tensor) -> Tensor:
