@@ -13,17 +13,16 @@ import numpy as np
 
 from model.evidence import NAMES
 
-# Written by: python tools/confidence.py --davis DAVIS --jhmdb JHMDB --refit
+# Written by: python tools/confidence.py --davis DAVIS --jhmdb JHMDB --preset balanced --working-size 240 --refit
 # fitted:
-INTERCEPT = -5.038
+INTERCEPT = -2.409
 WEIGHTS = {
-    "mass": 1.874,
-    "outline": 2.294,
-    "back": 0.095,
-    "kept": 0.108,
-    "own": 0.324,
-    "spread": 1.254,
-    "memory": 0.701,
+    "mass": 1.644,
+    "outline": 0.899,
+    "back": 0.195,
+    "kept": 0.186,
+    "likeness": 0.252,
+    "spread": 0.685,
 }
 # end of fitted
 

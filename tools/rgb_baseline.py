@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.cell_colours import cell_colours
 from model.features import choose_device, native_dtype
 from model.geometry import Grid
 from model.training.objective import MEAN
@@ -35,10 +36,11 @@ class RgbFeatures:
         self.dtype = native_dtype(self.device)
 
     def __call__(self, image: np.ndarray, grid: Grid) -> Tensor:
-        """(H, W, 3) uint8 RGB to (rows, columns, 48)."""
-        x = grid.image(torch.from_numpy(image).to(self.device), torch.float32) / 255
-        x = F.avg_pool2d(x - x.new_tensor(MEAN)[:, None, None], 8 // _BLOCKS)
-        return F.normalize(F.pixel_unshuffle(x, _BLOCKS)[0].permute(1, 2, 0), dim=-1).to(self.dtype)
+        """(H, W, 3) uint8 RGB to (rows, columns, 48 + 3), the mean colour behind, as `FeatureExtractor` has it."""
+        picture = grid.image(torch.from_numpy(image).to(self.device), torch.float32)
+        x = F.avg_pool2d(picture / 255 - picture.new_tensor(MEAN)[:, None, None], 8 // _BLOCKS)
+        x = F.normalize(F.pixel_unshuffle(x, _BLOCKS)[0].permute(1, 2, 0), dim=-1)
+        return torch.cat([x, cell_colours(picture)[0]], dim=-1).to(self.dtype)
 
 
 class RgbModels:
