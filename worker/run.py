@@ -39,7 +39,7 @@ from model.propagator import Propagator, SoftMaps
 from model.video import Frame, VideoSource, read_backward, read_forward
 from worker.interrupted import Interrupted
 
-CHECKPOINT_VERSION = 2
+CHECKPOINT_VERSION = 3
 
 
 @dataclass(frozen=True)
