@@ -1,11 +1,13 @@
 """How far confidence can be trusted: measures it, and fits it anew where asked.
 
-    python tools/confidence.py --davis DAVIS --jhmdb JHMDB [--preset NAME] [--refit] [--cache evidence.json]
+    python tools/confidence.py --davis DAVIS --jhmdb JHMDB [--preset NAME] [--cache evidence.json]
+    python tools/confidence.py ... --preset balanced --cache balanced.json --refit [--also plain.json]
 
 Carries the first frame's masks through every clip and keeps the evidence and the true overlap of every frame in the
 cache, clip by clip; it is used again while the model, the preset and the evidence's names stay the same. Of each
 dataset's clips in the order of their names the first, third ... are fitted on, the others tested on. `--refit` writes
-the weights into model/confidence.py; without it those that are there are tested. The table goes into docs/accuracy.md
+the weights into model/confidence.py; without it those that are there are tested. All presets share the weights: `--also`
+fits them on what a run with another preset left in its cache as well. The table goes into docs/accuracy.md
 between `<!-- confidence PRESET -->` and `<!-- end -->`, the plot into docs/reliability-PRESET.png.
 """
 
@@ -56,13 +58,18 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="clips at a time (default: %(default)s)")
     parser.add_argument("--cache", type=Path, default=Path("evidence.json"), help="default: %(default)s")
     parser.add_argument("--refit", action="store_true", help="fit, and write the weights into model/confidence.py")
+    parser.add_argument(
+        "--also", type=Path, action="append", default=[], metavar="CACHE", help="with --refit: see above"
+    )
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "accuracy.md")
     parser.add_argument("--plot", type=Path, help="default: docs/reliability-PRESET.png")
     args = parser.parse_args()
     rows = _rows(args)
     table = Table(rows)
     if args.refit:
-        _write_weights(*fitted(table.only(table.fitting & ~table.hidden)))
+        others = [Table(_cached(path, str(number))) for number, path in enumerate(args.also)]
+        fitting = [some.only(some.fitting & ~some.hidden) for some in (table, *others)]
+        _write_weights(*fitted(Table([row for some in fitting for row in some.rows])))
         importlib.reload(confidence)
     estimates = table.estimates()
     report = _report(table, estimates, args)
@@ -97,6 +104,7 @@ class Table:
 
     def only(self, chosen: NDArray[np.bool_]) -> Table:
         part = Table([])
+        part.rows = [row for row, wanted in zip(self.rows, chosen, strict=True) if wanted]
         for name in ("evidence", "truth", "clips", "datasets", "found", "there", "hidden", "fitting"):
             setattr(part, name, getattr(self, name)[chosen])
         return part
@@ -271,6 +279,12 @@ def _write_weights(intercept: float, weights: dict[str, float]) -> None:
     pairs = "".join(f'    "{name}": {weight:.3f},\n' for name, weight in weights.items())
     block = f"# fitted:\nINTERCEPT = {intercept:.3f}\nWEIGHTS = {{\n{pairs}}}\n# end of fitted"
     path.write_text(re.sub(r"# fitted:.*?# end of fitted", lambda _: block, path.read_text(), flags=re.DOTALL))
+
+
+def _cached(path: Path, prefix: str) -> list[dict[str, Any]]:
+    """What another run has measured, under clip names of its own."""
+    clips = json.loads(path.read_text())["clips"]
+    return [{**row, "clip": f"{prefix}-{row['clip']}"} for rows in clips.values() for row in rows]
 
 
 def _rows(args: argparse.Namespace) -> list[dict[str, Any]]:
