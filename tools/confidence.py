@@ -6,8 +6,8 @@
 Carries the first frame's masks through every clip and keeps the evidence and the true overlap of every frame in the
 cache, clip by clip; it is used again while the model, the preset and the evidence's names stay the same. Of each
 dataset's clips in the order of their names the first, third ... are fitted on, the others tested on. `--refit` writes
-the weights into model/confidence.py; without it those that are there are tested. All presets share the weights: `--also`
-fits them on what a run with another preset left in its cache as well. The table goes into docs/accuracy.md
+the weights into model/confidence.py; without it those that are there are tested. All presets share them, so `--also`
+fits them to what a run with another preset left in its cache as well. The table goes into docs/accuracy.md
 between `<!-- confidence PRESET -->` and `<!-- end -->`, the plot into docs/reliability-PRESET.png.
 """
 
@@ -58,9 +58,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="clips at a time (default: %(default)s)")
     parser.add_argument("--cache", type=Path, default=Path("evidence.json"), help="default: %(default)s")
     parser.add_argument("--refit", action="store_true", help="fit, and write the weights into model/confidence.py")
-    parser.add_argument(
-        "--also", type=Path, action="append", default=[], metavar="CACHE", help="with --refit: see above"
-    )
+    parser.add_argument("--also", type=Path, action="append", default=[], metavar="CACHE", help="see above")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "accuracy.md")
     parser.add_argument("--plot", type=Path, help="default: docs/reliability-PRESET.png")
     args = parser.parse_args()

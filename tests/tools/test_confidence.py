@@ -45,6 +45,15 @@ def test_ranks_correlate_as_scipys_do(tool: ModuleType) -> None:
     assert tool.within(clips, a, b) == pytest.approx(expected)
 
 
+def test_rows_of_another_run_are_of_clips_of_their_own(tool: ModuleType, tmp_path: Path) -> None:
+    row = {"clip": "ant", "dataset": "davis", "evidence": [0.5] * len(NAMES), "overlap": 0.5, "true": 9, "found": 9}
+    (tmp_path / "plain.json").write_text(json.dumps({"key": {}, "clips": {"ant": [row, row]}}))
+    others = tool._cached(tmp_path / "plain.json", "0")
+    table = tool.Table([row, *others])
+    assert table.weights().tolist() == [1, 0.5, 0.5], "each clip counts the same in either run"
+    assert table.only(np.array([True, False, True])).rows == [row, others[1]]
+
+
 def test_the_fit_finds_the_weights_that_made_the_truth_and_drops_what_says_nothing(tool: ModuleType) -> None:
     rng = np.random.default_rng(0)
     rows = []
