@@ -53,11 +53,11 @@ class Meeting:
                 values[channel] = backward.values[channel]
             elif share > 0 and not self._sides[channel]:
                 values[channel] = pooled(forward.values[channel], backward.values[channel], share)
-        for channel, share in enumerate(shares):
-            if 0 < share < 1 and self._sides[channel]:
+            elif share > 0:
                 region = self._regions[channel]
                 assert region is not None
-                # How far away a side is, is a mean over what arrived; with the region's share it is a map again.
+                # How far away a side is, is a mean over what arrived; with the region's share, which was joined before
+                # it, it is a map again.
                 apart, arrived = (torch.lerp(forward.values[n], backward.values[n], share) for n in (channel, region))
                 values[channel] = values[region] * (apart / arrived.clamp(min=_LEAST)).clamp(max=1)
         evidence = None
