@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import argparse
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from model.catalogue import find_model
 from model.channels import ChannelSet
@@ -17,6 +22,7 @@ from model.decoding import decode
 from model.evaluation.benchmark import Benchmark, Clip
 from model.evaluation.davis import Davis
 from model.evaluation.jhmdb import Jhmdb
+from model.evaluation.metrics import jaccard
 from model.features import FeatureExtractor
 from model.geometry import Grid
 from model.labels import Anchor, FrameResult, Label, LabelObject, colour_of
@@ -29,6 +35,8 @@ from model.rendered import RenderedClip, render_clip
 from model.video import Frame, open_video
 
 CURTAINS = (0.45, 0.6)
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,11 @@ class Measured:
             for identity in wanted
         )
         return Anchor(frame, tuple(labels))
+
+
+def mean_overlap(result: FrameResult, truth: Mapping[int, Mask]) -> float:
+    """The mean J of a result's masks, with the true ones by object."""
+    return float(np.mean([jaccard(o.mask, truth[o.object]) for o in result.objects if o.mask is not None]))
 
 
 def measured_clips(davis: Path | None, jhmdb: Path | None, curtains: int = 0) -> list[Measured]:
@@ -148,14 +161,42 @@ class Carrier:
 _here: tuple[FeatureExtractor, Preset, int] | None = None
 
 
-def prepare(model: str, preset: str, working_size: int, frames: int) -> None:
-    """Makes this process ready for `carrier_of`.
+def add_settings(parser: argparse.ArgumentParser, preset: str) -> None:
+    """The options that say how clips are carried, `preset` by default."""
+    parser.add_argument("--preset", default=preset, help="default: %(default)s")
+    parser.add_argument("--model", default="uvc-r18", help="default: %(default)s")
+    parser.add_argument("--working-size", type=int, default=0, help="0: the preset's own")
+    parser.add_argument("--frames", type=int, default=0, help="of each clip at most; 0: all")
+    parser.add_argument("--workers", type=int, default=2, help="clips at a time (default: %(default)s)")
 
-    Args:
-        model, preset: their names.
-        working_size: in place of the preset's own; 0 leaves that.
-        frames: of every clip at most; 0 takes all.
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What decides how clips are carried, as JSON holds it; what was measured with the same need not be again."""
+    sha256 = find_model(args.model, None).sha256
+    return {"model": sha256, "preset": args.preset, "working_size": args.working_size, "frames": args.frames}
+
+
+def heading(args: argparse.Namespace) -> str:
+    """The same for a reader, the beginning of a sentence."""
+    head = f"Model `{args.model}` (SHA-256 `{find_model(args.model, None).sha256[:12]}`), preset `{args.preset}`"
+    if args.working_size:
+        head += f", short side {args.working_size}"
+    return head + (f", the first {args.frames} frames of each" if args.frames else "")
+
+
+def each_measured(
+    args: argparse.Namespace, measure: Callable[..., _Found], clips: Sequence[Measured], *more: Iterable[Any]
+) -> Iterator[tuple[Measured, _Found]]:
+    """Every clip with what `measure` gives for it and its share of `more`, in their order, while a bar tells how far.
+
+    Several are measured side by side, each in a process in which `carrier_of` can be called.
     """
+    settings = (args.model, args.preset, args.working_size, args.frames)
+    with ProcessPoolExecutor(args.workers, multiprocessing.get_context("spawn"), _prepare, settings) as pool:
+        yield from zip(clips, tqdm(pool.map(measure, clips, *more), total=len(clips), unit="clip"), strict=True)
+
+
+def _prepare(model: str, preset: str, working_size: int, frames: int) -> None:
     global _here
     torch.set_num_threads(1)
     extractor = FeatureExtractor(load_checkpoint(find_model(model, None).path))

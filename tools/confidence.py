@@ -16,23 +16,19 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import multiprocessing
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from clips import Measured, carrier_of, measured_clips, prepare
+from clips import Measured, add_settings, carrier_of, each_measured, heading, measured_clips, settings_of
 from numpy.typing import NDArray
 from page import placed
-from tqdm import tqdm
 
 from model import confidence, evidence
-from model.catalogue import find_model
 from model.channels import Channel
 from model.decoding import decode
 from model.evaluation.metrics import jaccard
@@ -50,12 +46,8 @@ def main() -> None:
     parser.add_argument("--davis", type=Path, metavar="DIR")
     parser.add_argument("--jhmdb", type=Path, metavar="DIR")
     parser.add_argument("--curtains", type=int, default=8, help="seeds of rendered clips, two of each (default: 8)")
-    parser.add_argument("--preset", default="plain")
-    parser.add_argument("--model", default="uvc-r18")
-    parser.add_argument("--working-size", type=int, default=0, help="0: the preset's own")
-    parser.add_argument("--frames", type=int, default=0, help="of each clip at most; 0: all")
+    add_settings(parser, preset="plain")
     parser.add_argument("--every", type=int, default=1, help="takes every so many of the clips: a quick look")
-    parser.add_argument("--workers", type=int, default=2, help="clips at a time (default: %(default)s)")
     parser.add_argument("--cache", type=Path, default=Path("evidence.json"), help="default: %(default)s")
     parser.add_argument("--refit", action="store_true", help="fit, and write the weights into model/confidence.py")
     parser.add_argument("--also", type=Path, action="append", default=[], metavar="CACHE", help="see above")
@@ -203,14 +195,8 @@ def plot(estimates: _Floats, truth: _Floats, datasets: NDArray[np.str_], path: P
 
 
 def _report(table: Table, estimates: _Floats, args: argparse.Namespace) -> str:
-    head = f"Preset `{args.preset}`"
-    if args.working_size:
-        head += f", short side {args.working_size}"
-    if args.frames or args.every > 1:
-        clips = f"every {args.every}th clip" if args.every > 1 else "every clip"
-        head += f", {clips}, at most {args.frames} frames of each" if args.frames else f", {clips}"
-    model = find_model(args.model, None)
-    lines = [f"Model `{args.model}` (SHA-256 `{model.sha256[:12]}`), {head[0].lower()}{head[1:]}.", ""]
+    taken = f", every {args.every}th clip" if args.every > 1 else ""
+    lines = [f"{heading(args)}{taken}.", ""]
     lines += ["| clips | frames | rank correlation, pooled | within clips | mean gap between confidence and J |"]
     lines += ["| --- | --- | --- | --- | --- |"]
     real = ~table.hidden
@@ -286,13 +272,7 @@ def _cached(path: Path, prefix: str) -> list[dict[str, Any]]:
 
 
 def _rows(args: argparse.Namespace) -> list[dict[str, Any]]:
-    key = {
-        "model": find_model(args.model, None).sha256,
-        "preset": args.preset,
-        "working_size": args.working_size,
-        "frames": args.frames,
-        "names": list(evidence.NAMES),
-    }
+    key = {**settings_of(args), "names": list(evidence.NAMES)}
     kept = json.loads(args.cache.read_text()) if args.cache.exists() else {}
     done: dict[str, list[dict[str, Any]]] = kept["clips"] if kept.get("key") == key else {}
     by_dataset = defaultdict(list)
@@ -302,12 +282,9 @@ def _rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     turns = zip_longest(*(some[:: args.every] for some in by_dataset.values()))
     clips = [clip for turn in turns for clip in turn if clip is not None]
     missing = [clip for clip in clips if clip.name not in done]
-    settings = (args.model, args.preset, args.working_size, args.frames)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(args.workers, context, prepare, settings) as pool:
-        for clip, rows in zip(missing, tqdm(pool.map(_measure, missing), total=len(missing), unit="clip"), strict=True):
-            done[clip.name] = rows
-            args.cache.write_text(json.dumps({"key": key, "clips": done}))
+    for clip, rows in each_measured(args, _measure, missing):
+        done[clip.name] = rows
+        args.cache.write_text(json.dumps({"key": key, "clips": done}))
     return [row for clip in clips for row in done[clip.name]]
 
 

@@ -10,22 +10,17 @@ table goes into docs/accuracy.md between `<!-- meeting PRESET -->` and `<!-- end
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from clips import Measured, carrier_of, measured_clips, prepare
+from clips import Measured, add_settings, carrier_of, each_measured, heading, mean_overlap, measured_clips
 from page import placed
-from tqdm import tqdm
 
-from model.catalogue import find_model
 from model.channels import ChannelSet
-from model.evaluation.metrics import jaccard
 from model.meeting import Meeting
 from model.propagator import SoftMaps
 
@@ -37,12 +32,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--davis", type=Path, metavar="DIR")
     parser.add_argument("--jhmdb", type=Path, metavar="DIR")
-    parser.add_argument("--preset", default="balanced")
-    parser.add_argument("--model", default="uvc-r18")
-    parser.add_argument("--working-size", type=int, default=0, help="0: the preset's own")
-    parser.add_argument("--frames", type=int, default=0, help="of each clip at most; 0: all")
+    add_settings(parser, preset="balanced")
     parser.add_argument("--anchors", default="2,3", metavar="N,N", help="default: %(default)s")
-    parser.add_argument("--workers", type=int, default=2, help="clips at a time (default: %(default)s)")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "accuracy.md")
     args = parser.parse_args()
     clips = measured_clips(args.davis, args.jhmdb)
@@ -51,13 +42,10 @@ def main() -> None:
     counts = sorted({int(count) for count in args.anchors.split(",")})
     if counts[0] < 2:
         parser.error("--anchors: between fewer than 2 nothing meets.")
-    context, settings = multiprocessing.get_context("spawn"), (args.model, args.preset, args.working_size, args.frames)
     found: dict[tuple[str, int], list[dict[str, float]]] = defaultdict(list)
-    with ProcessPoolExecutor(args.workers, context, prepare, settings) as pool:
-        outcomes = pool.map(_measured, clips, [counts] * len(clips))
-        for clip, outcome in zip(clips, tqdm(outcomes, total=len(clips), unit="clip"), strict=True):
-            for count, overlaps in outcome.items():
-                found[clip.dataset, count].append(overlaps)
+    for clip, outcome in each_measured(args, _measured, clips, [counts] * len(clips)):
+        for count, overlaps in outcome.items():
+            found[clip.dataset, count].append(overlaps)
     report = _report(found, args)
     print(report)
     args.page.write_text(placed(args.page.read_text(), f"meeting {args.preset}", report))
@@ -95,18 +83,18 @@ def _measured(clip: Measured, counts: Sequence[int]) -> dict[int, dict[str, floa
                 for way, join in joins.items():
                     # Maps alone are compared: without evidence nothing is declared gone.
                     joined = replace(join(soft, backward[soft.frame]), evidence=None)
-                    objects = carrier.decoded(channels, joined).objects
-                    right = [jaccard(each.mask, truth[each.object]) for each in objects if each.mask is not None]
-                    overlaps[way].append(np.mean(right))
+                    overlaps[way].append(mean_overlap(carrier.decoded(channels, joined), truth))
         found[count] = {way: float(np.mean(values)) for way, values in overlaps.items()}
     return found
 
 
 def _report(found: dict[tuple[str, int], list[dict[str, float]]], args: argparse.Namespace) -> str:
-    head = f"Model `{args.model}` (SHA-256 `{find_model(args.model, None).sha256[:12]}`), preset `{args.preset}`"
-    head += f", short side {args.working_size}." if args.working_size else "."
     names = list(next(iter(found.values()))[0])
-    lines = [head, "", f"| clips | anchors | {' | '.join(names)} | better / worse than the mean, clips |"]
+    lines = [
+        f"{heading(args)}.",
+        "",
+        f"| clips | anchors | {' | '.join(names)} | better / worse than the mean, clips |",
+    ]
     lines.append(f"| {' | '.join(['---'] * (len(names) + 3))} |")
     for (dataset, count), clips in found.items():
         means = " | ".join(f"{np.mean([clip[name] for clip in clips]):.3f}" for name in names)

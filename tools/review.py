@@ -12,20 +12,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from clips import Measured, carrier_of, measured_clips, prepare
+from clips import (
+    Measured,
+    add_settings,
+    carrier_of,
+    each_measured,
+    heading,
+    mean_overlap,
+    measured_clips,
+    settings_of,
+)
 from numpy.typing import NDArray
 from page import placed
-from tqdm import tqdm
 
-from model.catalogue import find_model
-from model.evaluation.metrics import jaccard
 from model.labels import Anchor, FrameResult
 from model.review import suggest
 
@@ -41,12 +45,8 @@ def main() -> None:
     dataset.add_argument("--davis", type=Path, metavar="DIR")
     dataset.add_argument("--jhmdb", type=Path, metavar="DIR")
     parser.add_argument("--sequences", default="", metavar="A,B", help="default: all")
-    parser.add_argument("--preset", default="fast")
-    parser.add_argument("--model", default="uvc-r18")
-    parser.add_argument("--working-size", type=int, default=0, help="0: the preset's own")
-    parser.add_argument("--frames", type=int, default=0, help="of each sequence at most; 0: all")
+    add_settings(parser, preset="fast")
     parser.add_argument("--counts", default="1,2,3,4,5,6,7,8", metavar="N,N", help="default: %(default)s")
-    parser.add_argument("--workers", type=int, default=2, help="sequences at a time (default: %(default)s)")
     parser.add_argument("--json", type=Path, default=Path("review.json"), help="default: %(default)s")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "accuracy.md")
     parser.add_argument("--plot", type=Path, help="default: docs/review-DATASET.png")
@@ -95,12 +95,7 @@ def _gains(found: dict[str, Any], counts: Sequence[int]) -> tuple[NDArray[np.flo
 
 
 def _report(found: dict[str, Any], counts: Sequence[int], args: argparse.Namespace) -> str:
-    head = f"Model `{args.model}` (SHA-256 `{find_model(args.model, None).sha256[:12]}`), preset `{args.preset}`"
-    if args.working_size:
-        head += f", short side {args.working_size}"
-    if args.frames:
-        head += f", the first {args.frames} frames of each"
-    lines = [f"{head}. Mean J over all frames but the first, then over {len(found)} sequences.", ""]
+    lines = [f"{heading(args)}. Mean J over all frames but the first, then over {len(found)} sequences.", ""]
     lines += [f"| corrected frames | 0 | {' | '.join(map(str, counts))} |"]
     lines += [f"| {' | '.join(['---'] * (len(counts) + 2))} |"]
     for way, label in (("named", "named by `--review`"), ("even", "evenly spaced")):
@@ -120,27 +115,18 @@ def _report(found: dict[str, Any], counts: Sequence[int], args: argparse.Namespa
 
 
 def _measured(args: argparse.Namespace, counts: list[int]) -> dict[str, Any]:
-    key = {
-        "model": find_model(args.model, None).sha256,
-        "preset": args.preset,
-        "working_size": args.working_size,
-        "frames": args.frames,
-    }
+    key = settings_of(args)
     kept = json.loads(args.json.read_text()) if args.json.exists() else {}
     done: dict[str, Any] = kept["sequences"] if kept.get("key") == key else {}
     clips = measured_clips(args.davis, args.jhmdb)
     wanted = args.sequences.split(",") if args.sequences else [clip.name for clip in clips]
-    settings = (args.model, args.preset, args.working_size, args.frames)
-    context = multiprocessing.get_context("spawn")
     missing = {
         name: [count for count in counts if str(count) not in done.get(name, {}).get("named", {})] for name in wanted
     }
     waiting = [clip for clip in clips if missing.get(clip.name)]
-    with ProcessPoolExecutor(args.workers, context, prepare, settings) as pool:
-        outcomes = pool.map(_curve, waiting, [missing[clip.name] for clip in waiting])
-        for clip, outcome in zip(waiting, tqdm(outcomes, total=len(waiting), unit="sequence"), strict=True):
-            done[clip.name] = _together(done.get(clip.name), outcome)
-            args.json.write_text(json.dumps({"key": key, "sequences": done}, indent=1))
+    for clip, outcome in each_measured(args, _curve, waiting, [missing[clip.name] for clip in waiting]):
+        done[clip.name] = _together(done.get(clip.name), outcome)
+        args.json.write_text(json.dumps({"key": key, "sequences": done}, indent=1))
     return {name: done[name] for name in wanted}
 
 
@@ -151,7 +137,7 @@ def _curve(clip: Measured, counts: Sequence[int]) -> dict[str, Any]:
     def carried(corrected: Sequence[int]) -> tuple[float, list[FrameResult]]:
         anchors: list[Anchor] = [first, *(clip.anchor(frame) for frame in sorted(corrected))]
         results = [result for result, _, _ in carrier.run(anchors)]
-        return float(np.mean([_overlap(clip, result) for result in results[1:]])), results
+        return float(np.mean([mean_overlap(result, clip.truth(result.frame)) for result in results[1:]])), results
 
     before, results = carried([])
     outcome: dict[str, Any] = {"none": {"0": before}, "frames": {}, **{way: {} for way in _WAYS}}
@@ -166,11 +152,6 @@ def _curve(clip: Measured, counts: Sequence[int]) -> dict[str, Any]:
 def _together(known: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
     """What is known of a sequence with what was measured for further counts."""
     return new if known is None else {key: {**known[key], **new[key]} for key in new}
-
-
-def _overlap(clip: Measured, result: FrameResult) -> float:
-    truth = clip.truth(result.frame)
-    return float(np.mean([jaccard(o.mask, truth[o.object]) for o in result.objects if o.mask is not None]))
 
 
 if __name__ == "__main__":
