@@ -18,13 +18,13 @@ from torch.nn import functional as F
 
 from model.affinity import Matches, WindowMemory
 from model.batched import BatchedMemory
-from model.cell_colours import ColourFeatures
 from model.channels import AnchorMaps, ChannelSet
+from model.compared import Compared
 from model.decoding import decode
 from model.download import Download
 from model.errors import InputError
 from model.evidence import Witness
-from model.features import FeatureExtractor, centred
+from model.features import FeatureExtractor
 from model.following import FollowingMemory
 from model.geometry import Grid
 from model.labels import Anchor, FrameResult, LabelObject
@@ -81,7 +81,7 @@ class Propagator:
     ) -> None:
         self._extractor, self._channels, self._preset = extractor, channels, preset
         self._grid, device = channels.grid, extractor.device
-        self._colours = ColourFeatures(device) if preset.colour else None
+        self._compared = Compared(extractor, preset)
         self._roster = Roster(len(channels), len(channels.anchors), preset)
         slots = self._roster.slots
         batched = device.type != "cpu" if batched is None else batched
@@ -89,7 +89,7 @@ class Propagator:
         self._memory = (BatchedMemory if batched else one_by_one)(
             self._grid.rows,
             self._grid.columns,
-            self.width,
+            self._compared.width,
             slots,
             radius=preset.radius,
             top_k=preset.top_k,
@@ -187,7 +187,7 @@ class Propagator:
         """As `step`, without waiting for a GPU: soft maps and evidence are on their way."""
         if features is None:
             features = self._extractor(frame.image, self._grid)
-        features = self.seen(features)
+        features = self._compared(features)
         values = self._steady(self._carry(features))
         kinds = np.where(self._roster.known(), PROPAGATED, UNKNOWN).astype(np.uint8)
         given: AnchorMaps | None = None
@@ -253,24 +253,10 @@ class Propagator:
             if features is None:
                 features = self._extractor(read(remembered.frame).image, self._grid)
             values = torch.from_numpy(state["labels"][position]).to(self._labels.device).float() / 255
-            self._put(slot, remembered, self.seen(features), values)
+            self._put(slot, remembered, self._compared(features), values)
         self._steps = int(state["steps"][-1])
         self._last = torch.from_numpy(state["last"].copy()).to(self._labels.device)
         self._witness.restore(state["witness"])
-
-    @property
-    def width(self) -> int:
-        """How many numbers of a cell are compared."""
-        return self._extractor.channels + (self._colours.channels if self._colours else 0)
-
-    def seen(self, described: Tensor) -> Tensor:
-        """(rows, columns, width) of length 1, contiguous: what is compared, from what the extractor gives."""
-        features, colours = described.tensor_split([self._extractor.channels], dim=2)
-        if self._preset.centred:
-            features = centred(features)
-        if self._colours is not None:
-            return self._colours.beside(features, colours, self._preset.colour)
-        return features.contiguous()
 
     def _carry(self, features: Tensor) -> Tensor:
         """(cells, C): the memory's labels brought to the new frame."""

@@ -738,22 +738,3 @@ class TestConfidence:
         assert [entry.confidence for entry in found[0].objects] == [1, 1]
         assert found[6].objects[0].confidence == 1
         assert 0 < found[6].objects[1].confidence < 1
-
-
-@pytest.mark.parametrize(("name", "width"), [("plain", 256), ("balanced", 256 + 32)])
-def test_what_is_compared_is_of_length_one_and_colours_count_where_the_preset_says_so(
-    extractor: FeatureExtractor, clip: RenderedClip, name: str, width: int
-) -> None:
-    preset = find_preset(name)
-    grid = Grid.of(preset, clip.width, clip.height)
-    propagator = Propagator(extractor, ChannelSet(clip.objects, [clip.anchor(0)], grid), preset)
-    described = extractor(clip.frame(0), grid)
-    seen = propagator.seen(described)
-    assert seen.shape == (grid.rows, grid.columns, width) == (*described.shape[:2], propagator.width)
-    assert seen.is_contiguous()
-    assert torch.allclose(seen.float().norm(dim=-1), torch.ones(grid.rows, grid.columns), atol=0.01)
-    recoloured = described.clone()
-    recoloured[0, 0, CHANNELS:] += 0.5
-    changed = (propagator.seen(recoloured) != seen).any(dim=-1)
-    assert bool(changed[0, 0]) == (width > CHANNELS)
-    assert int(changed.sum()) == int(changed[0, 0])

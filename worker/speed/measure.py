@@ -30,6 +30,7 @@ from app.settings import settings
 from app.storage import LocalStore
 from model.affinity import dense_matches
 from model.channels import ChannelSet
+from model.compared import Compared
 from model.cores import available_cores
 from model.decoding import decode
 from model.errors import InputError
@@ -178,8 +179,8 @@ class _Run:
     def _stages(self) -> tuple[dict[str, float], dict[str, float], dict[str, int]]:
         """Every stage alone, the bare windows on the same features, and the operations of both."""
         watch, bare_watch, reading, encoding, storing = (Stopwatch(self.extractor.device) for _ in range(5))
-        propagator = self._propagator()
-        windows = self._windows(propagator.width)
+        propagator, compared = self._propagator(), Compared(self.extractor, self.preset)
+        windows = self._windows(compared.width)
         first = self.recent + 1
         last = min(len(self.frames), first + self.case.timed_frames) - 1
         _, results = self._store("stages", self.frames[: last + 1])
@@ -188,7 +189,7 @@ class _Run:
             done = []
             for index in results.frames_of(chunk):
                 frame, features = next(encoded)
-                seen = propagator.seen(features)
+                seen = compared(features)
                 if index >= first:
                     windows.best(seen, bare_watch)
                     bare_watch.frame_done()
@@ -263,15 +264,15 @@ class _Run:
     def _dense(self) -> dict[str, float]:
         """The same for the dense float32 reference, once its memory is full."""
         extractor = FeatureExtractor(self.extractor.checkpoint, device=self.case.device, dtype=torch.float32, batch=1)
-        watch, seen = Stopwatch(extractor.device), Propagator(extractor, self.channels, self.preset).seen
+        watch, compared = Stopwatch(extractor.device), Compared(extractor, self.preset)
         memory = self.recent + 1
         frames = list(self.source.frames(0, min(memory + self.case.reference_frames, self.frames.stop)))
-        features = [seen(extractor(frame.image, self.channels.grid)) for frame in frames[:memory]]
+        features = [compared(extractor(frame.image, self.channels.grid)) for frame in frames[:memory]]
         given = self.channels.maps(0).values
         labels = given.flatten(1).T.repeat(len(features), 1).to(extractor.device)
         for frame in frames[memory:]:
             with watch("encode"):
-                query = seen(extractor(frame.image, self.channels.grid))
+                query = compared(extractor(frame.image, self.channels.grid))
             with watch("affinity"):
                 values = self._dense_step(query, torch.stack(features), labels)
             with watch("upsample"):
