@@ -20,13 +20,13 @@ from torch import Tensor
 from model.errors import InputError
 
 # Ruling cells out costs a part of what matching them costs; with more of the window than this it does not pay.
-_WORTH_RULING_OUT = 0.4
+WORTH_RULING_OUT = 0.4
 # Nor does it where the tile's own place carried labels a frame ago: with more of it than this, few cells are ruled out.
-_LABELLED_BEFORE = 0.3
+LABELLED_BEFORE = 0.3
 # How many candidates one maximum stands for, in the stages of top-k.
 _GROUPED = 8
 # In how many of the latest slots a cell's rivals are looked for.
-_NEAR_SLOTS = 4
+NEAR_SLOTS = 4
 # Two similarities this close may come in another order when a product of another shape computes them (bfloat16 has
 # steps of 1/256 below 1, and either of the two may be off by one).
 _ROUNDING = 1 / 128
@@ -213,13 +213,13 @@ class WindowMemory:
             return self._every  # void cells would need masks of their own; they are rare
         top, left, per_row = row * self.tile, column * self.tile, self._span // self._run
         own = active[-1, top + self.radius :, left + self.radius :][: self.tile, : self.tile]
-        if int(own.count_nonzero()) > _LABELLED_BEFORE * len(query):
+        if int(own.count_nonzero()) > LABELLED_BEFORE * len(query):
             return self._every
         window = active[:, top : top + self._span, left : left + self._span].unflatten(2, (per_row, self._run))
         matter = window.any(dim=3)
         held, rows, places = matter.nonzero().unbind(1)  # slot, row and place in it of runs with cells that matter
-        near = self._near_runs(tuple(slots[-_NEAR_SLOTS:]))
-        if len(held) > _WORTH_RULING_OUT * matter.numel() or len(near) * self._run < self.top_k:
+        near = self._near_runs(tuple(slots[-NEAR_SLOTS:]))
+        if len(held) > WORTH_RULING_OUT * matter.numel() or len(near) * self._run < self.top_k:
             return self._every
         # Plain index_select: of the ways to gather, it alone copies whole runs at the memory's speed.
         runs = self._keys[column, top : top + self._span].view(-1, self._run, query.shape[-1])
@@ -229,12 +229,9 @@ class WindowMemory:
         here += self._against(query, runs.index_select(0, (rows * self.slots + of_slots[held]) * per_row + places))
         indifferent = torch.zeros(window.shape, dtype=here.dtype, device=here.device).masked_fill_(~window, -math.inf)
         here += indifferent.flatten(0, 2).index_select(0, (held * self._span + rows) * per_row + places)[:, :, None]
-        bound = here.flatten(0, 1).amax(dim=0).float()
         around = mask.index_select(0, near // (per_row * self.slots) * per_row + near % per_row)
         around += self._against(query, runs.index_select(0, near))
-        rival = joint_top_k(around.flatten(0, 1), self.top_k)[0][:, -1]
-        # The margin covers that products of another shape may round the last bit differently.
-        return ((bound > -math.inf) & (bound + _ROUNDING >= rival)).nonzero()[:, 0]
+        return undecided(here.flatten(0, 1), around.flatten(0, 1), self.top_k)
 
     @staticmethod
     def _against(query: Tensor, runs: Tensor) -> Tensor:
@@ -325,6 +322,21 @@ def window_mask(tile: int, radius: int, dtype: torch.dtype) -> Tensor:
     distance = apart[:, None, :, None] + apart[None, :, None, :]  # (span, span, tile, tile)
     mask = torch.zeros(len(place), len(place), tile * tile, dtype=dtype)
     return mask.masked_fill(distance.flatten(2) > radius * radius, -math.inf)
+
+
+def undecided(matter: Tensor, near: Tensor, top_k: int) -> Tensor:
+    """Which cells may have one of the candidates that matter among their `top_k` best.
+
+    Args:
+        matter: (n, cells) similarities of all candidates that matter.
+        near: (m, cells), `top_k` at least, of some candidates, whether they matter or not.
+
+    Returns:
+        (picked,) int64, ascending.
+    """
+    bound, rival = matter.amax(dim=0).float(), joint_top_k(near, top_k)[0][:, -1]
+    # The margin covers that products of another shape may round the last bit differently.
+    return ((bound > -math.inf) & (bound + _ROUNDING >= rival)).nonzero()[:, 0]
 
 
 def match_weights(scores: Tensor, temperature: float) -> Tensor:

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.affinity import Matches, joint_top_k, match_weights
+from model.affinity import (
+    LABELLED_BEFORE,
+    NEAR_SLOTS,
+    WORTH_RULING_OUT,
+    Matches,
+    joint_top_k,
+    match_weights,
+    undecided,
+)
 from model.padded import PaddedMemory, WindowSettings
 
 
@@ -32,6 +40,11 @@ class FollowingMemory(PaddedMemory):
         super().__init__(rows, columns, channels, slots, **settings)
         self._gathered = self._keys.new_empty(slots, self._span, self._span, channels)
         self._every = torch.arange(self.tile * self.tile, device=self._device)
+        # Of a window: its places in the padded frame, relative to its corner, and which of them are the tile's own.
+        around = torch.arange(self._span, device=self._device)
+        self._places = (around[:, None] * self._padded[1] + around).flatten()
+        own = torch.arange(self.radius, self.radius + self.tile, device=self._device)
+        self._middle = (own[:, None] * self._span + own).flatten()
 
     def matches(
         self,
@@ -58,16 +71,25 @@ class FollowingMemory(PaddedMemory):
         tile = self.tile
         padded = F.pad(query, (0, 0, 0, self.tile_columns * tile - self.columns, 0, self.tile_rows * tile - self.rows))
         corners = self._corners(moved)
-        wanted = [self._wanted(cells, corners[list(subset)]) for subset, cells in zip(slots, active, strict=True)]
+        matter = [self._matter(subset, cells) for subset, cells in zip(slots, active, strict=True)]
+        held = [self._held(cells, subset, corners) for cells, subset in zip(matter, slots, strict=True)]
         used = self._used
         found: list[list[Matches]] = [[] for _ in slots]
-        for row, column in zip(*np.any(wanted, axis=0).nonzero(), strict=True):
+        for row, column in zip(*np.any(held, axis=0).nonzero(), strict=True):
             at = corners[:, row, column]
             cells = padded[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile].reshape(tile * tile, -1)
-            scores = self._score(cells, used, at, favour)
-            for index, subset in enumerate(slots):
-                if wanted[index][row, column]:
-                    found[index].append(self._select(scores, used, subset, at, int(row), int(column)))
+            groups = [index for index, counts in enumerate(held) if counts[row, column]]
+            looked: Sequence[int] = used
+            picked = self._every
+            if len(groups) == 1:
+                looked = slots[groups[0]]
+                if held[groups[0]][row, column] <= WORTH_RULING_OUT * len(looked) * self._span**2:
+                    picked = self._undecided(cells, looked, matter[groups[0]], at, favour)
+                if not len(picked):
+                    continue
+            scores = self._score(cells, picked, looked, at, favour)
+            for index in groups:
+                found[index].append(self._select(scores, looked, slots[index], picked, at, int(row), int(column)))
         return found
 
     def _corners(self, moved: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -79,27 +101,70 @@ class FollowingMemory(PaddedMemory):
         corners: NDArray[np.int64] = np.clip(own - moved, 0, limits)
         return corners
 
-    def _wanted(self, active: Tensor, corners: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(tile rows, tile columns): whether any of a tile's windows holds a cell that matters."""
+    def _matter(self, slots: Sequence[int], active: Tensor) -> Tensor:
+        """(all slots, *padded) bool: the memory cells that matter, as the keys lie."""
+        matter = torch.zeros_like(self._valid)
         s = self._span
-        sums = np.zeros((len(active), self._padded[0] + 1, self._padded[1] + 1), np.int32)
-        inside = sums[:, s + 1 : s + 1 + self.rows, s + 1 : s + 1 + self.columns]
-        inside[:] = active.cpu().numpy()
-        sums = sums.cumsum(axis=1).cumsum(axis=2)
-        slot = np.arange(len(active))[:, None, None]
-        y, x = corners[..., 0], corners[..., 1]
-        held = sums[slot, y + s, x + s] - sums[slot, y, x + s] - sums[slot, y + s, x] + sums[slot, y, x]
-        return np.asarray((held > 0).any(axis=0))
+        matter[list(slots), s : s + self.rows, s : s + self.columns] = active
+        return matter
 
-    def _score(self, cells: Tensor, used: Sequence[int], at: NDArray[np.int64], favour: Mapping[int, float]) -> Tensor:
-        """(used slots, span, span, cells) similarities of a tile's cells to their windows, -inf for no candidate."""
-        span, gathered = self._span, self._gathered[: len(used)]
-        for position, slot in enumerate(used):
+    def _held(self, matter: Tensor, slots: Sequence[int], corners: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(tile rows, tile columns): how many cells that matter a tile's windows hold."""
+        s, chosen = self._span, list(slots)
+        sums = np.zeros((len(chosen), self._padded[0] + 1, self._padded[1] + 1), np.int32)
+        sums[:, 1:, 1:] = matter[chosen].cpu().numpy()
+        sums = sums.cumsum(axis=1).cumsum(axis=2)
+        slot = np.arange(len(chosen))[:, None, None]
+        y, x = corners[chosen, ..., 0], corners[chosen, ..., 1]
+        held = sums[slot, y + s, x + s] - sums[slot, y, x + s] - sums[slot, y + s, x] + sums[slot, y, x]
+        return np.asarray(held.sum(axis=0))
+
+    def _undecided(
+        self, cells: Tensor, slots: Sequence[int], matter: Tensor, at: NDArray[np.int64], favour: Mapping[int, float]
+    ) -> Tensor:
+        """Which of a tile's cells may have a match that matters; for the others that is ruled out, exactly (as
+        `WindowMemory` does)."""
+        height, width = self._padded
+        chosen = list(slots)
+        first = torch.from_numpy((np.array(chosen) * height + at[chosen, 0]) * width + at[chosen, 1])
+        places = first[:, None] + self._places  # (slots, span * span)
+        near = places[-NEAR_SLOTS:, self._middle]
+        if int(matter.view(-1)[near[-1]].count_nonzero()) > LABELLED_BEFORE * len(near[-1]):
+            return self._every
+        valid = self._valid.view(-1)
+        matters = matter.view(-1)[places]
+        matters &= valid[places]
+        rivals = valid[near]
+        if int(rivals.count_nonzero()) < self.top_k:
+            return self._every
+        extra = torch.tensor([favour.get(slot, 0.0) for slot in chosen], dtype=cells.dtype)
+        slot, within = matters.nonzero().unbind(1)
+        bound = self._similar(cells, places[slot, within], within, extra[slot])
+        if not len(bound):
+            return self._every[:0]
+        slot, within = rivals.nonzero().unbind(1)
+        around = self._similar(cells, near[slot, within], self._middle[within], extra[-NEAR_SLOTS:][slot])
+        return undecided(bound, around, self.top_k)
+
+    def _similar(self, cells: Tensor, places: Tensor, within: Tensor, extra: Tensor) -> Tensor:
+        """(n, cells) similarities of a tile's cells to n places of the padded frames, `within` their windows."""
+        keys = self._keys.view(-1, cells.shape[1]).index_select(0, places)
+        mask = self._mask.view(-1, len(cells)).index_select(0, within)
+        return torch.addmm(mask, keys, cells.T).add_(extra[:, None])
+
+    def _score(
+        self, cells: Tensor, picked: Tensor, slots: Sequence[int], at: NDArray[np.int64], favour: Mapping[int, float]
+    ) -> Tensor:
+        """(slots, span, span, n) similarities of a tile's picked cells to their windows, -inf for no candidate."""
+        span, gathered, mask = self._span, self._gathered[: len(slots)], self._mask
+        if len(picked) < len(cells):
+            cells, mask = cells[picked], mask[:, :, picked]
+        for position, slot in enumerate(slots):
             y, x = at[slot].tolist()
             gathered[position] = self._keys[slot, y : y + span, x : x + span]
-        scores = (gathered.view(-1, gathered.shape[-1]) @ cells.T).view(len(used), span, span, -1)
-        scores += self._mask
-        for position, slot in enumerate(used):
+        scores = (gathered.view(-1, gathered.shape[-1]) @ cells.T).view(len(slots), span, span, -1)
+        scores += mask
+        for position, slot in enumerate(slots):
             y, x = at[slot].tolist()
             if favour.get(slot):
                 scores[position] += favour[slot]
@@ -109,23 +174,30 @@ class FollowingMemory(PaddedMemory):
         return scores
 
     def _select(
-        self, scores: Tensor, used: Sequence[int], subset: Sequence[int], at: NDArray[np.int64], row: int, column: int
+        self,
+        scores: Tensor,
+        looked: Sequence[int],
+        subset: Sequence[int],
+        picked: Tensor,
+        at: NDArray[np.int64],
+        row: int,
+        column: int,
     ) -> Matches:
-        if len(subset) < len(used):
-            outside = torch.tensor([slot not in subset for slot in used], device=scores.device)
+        if len(subset) < len(looked):
+            outside = torch.tensor([slot not in subset for slot in looked], device=scores.device)
             scores = scores.masked_fill(outside[:, None, None, None], -math.inf)
         cells, area = scores.shape[-1], self._span * self._span
         values, place = joint_top_k(scores.view(-1, cells), self.top_k)
         # A window's place in its frame; where nothing was a candidate it may lie outside, and the weight is 0.
-        corner = torch.from_numpy(at[list(used)] - self._span).to(place.device)
+        corner = torch.from_numpy(at[list(looked)] - self._span).to(place.device)
         position, within = place // area, place % area
         y = corner[:, 0][position] + within // self._span
         x = corner[:, 1][position] + within % self._span
-        slot = torch.tensor(used, device=place.device)[position]
+        slot = torch.tensor(looked, device=place.device)[position]
         sources = (slot * self.rows + y) * self.columns + x
         sources.clamp_(0, self.slots * self.rows * self.columns - 1)
         weights = match_weights(values, self.temperature)
-        y, x = row * self.tile + self._every // self.tile, column * self.tile + self._every % self.tile
+        y, x = row * self.tile + picked // self.tile, column * self.tile + picked % self.tile
         query = y * self.columns + x
         if (row + 1) * self.tile > self.rows or (column + 1) * self.tile > self.columns:
             inside = (y < self.rows) & (x < self.columns)

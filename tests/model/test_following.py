@@ -128,3 +128,53 @@ def test_a_slot_gives_back_what_was_written() -> None:
 def test_sizes_that_make_no_sense_are_refused() -> None:
     with pytest.raises(InputError, match="positive sizes"):
         FollowingMemory(0, 8, CHANNELS, 1, **SETTINGS)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("slots", "subset"), [(1, [0]), (3, [0, 1, 2]), (8, list(range(8))), (5, [3, 1])])
+def test_cells_ruled_out_would_have_brought_nothing(dtype: torch.dtype, slots: int, subset: list[int]) -> None:
+    rows, columns, step = 40, 56, np.array([1, 2])
+    # Frames that resemble each other but for the camera, which moves on by a step a frame.
+    still = features(rows, columns, seed=1)
+    frames = [
+        F.normalize(still + 0.3 * features(rows, columns, seed=2 + i), dim=-1)
+        .roll(tuple((i * step).tolist()), dims=(0, 1))
+        .to(dtype)
+        for i in range(slots + 1)
+    ]
+    valid = torch.ones(slots, rows, columns, dtype=torch.bool)
+    valid[0, 12:15, 20:40] = False
+    memory = FollowingMemory(rows, columns, CHANNELS, slots, radius=12, top_k=10, temperature=0.07, dtype=dtype)
+    labels = torch.zeros(slots, rows, columns)
+    moved = _still(memory)
+    for slot in range(slots):
+        memory.write(slot, frames[slot], valid[slot])
+        labels[slot, 10 + slot : 18 + slot, 20 + 2 * slot : 30 + 2 * slot] = 0.7
+        moved[slot] = (slots - slot) * step
+    favour = {subset[0]: 0.05}
+    whole = memory.matches(frames[-1], [subset], [_everything(len(subset), rows, columns)], moved, favour)[0]
+    ruled = memory.matches(frames[-1], [subset], [labels[subset] > 0], moved, favour)[0]
+    carried = [
+        affinity(matches, rows * columns, slots * rows * columns) @ labels.flatten().double()
+        for matches in (whole, ruled)
+    ]
+    # A product with fewer columns may round its last bit differently; what is ruled out is exactly nothing.
+    torch.testing.assert_close(carried[1], carried[0], rtol=0, atol=1e-5 if dtype == torch.float32 else 0.02)
+    ruled_out = torch.ones(rows * columns, dtype=torch.bool)
+    ruled_out[torch.cat([match.cells for match in ruled])] = False
+    assert carried[0].any()
+    assert not carried[0][ruled_out].any()
+    tiles = memory.matches(frames[-1], [subset] * 2, [labels[subset] > 0] * 2, moved, favour)[0]
+    left, of_tiles = (sum(len(match.cells) for match in matches) for matches in (ruled, tiles))
+    assert left < 0.7 * of_tiles, "beyond whole tiles, single cells are to be left out"
+
+
+def test_slots_of_no_wanted_subset_are_not_looked_at() -> None:
+    memory, query = features(3, 8, 24), features(8, 24, seed=1)
+    windows = _memory(memory)
+    corner, everything = torch.zeros(1, 8, 24, dtype=torch.bool), _everything(2, 8, 24)
+    corner[0, 0, 0] = True
+    found = windows.matches(query, [[1], [0, 2]], [corner, everything], _still(windows), {})
+    for subset, matches in zip(([1], [0, 2]), found, strict=True):
+        of_slots = {int(source) // 192 for match in matches for source in match.sources[match.weights > 0]}
+        assert of_slots == set(subset)
