@@ -38,7 +38,8 @@ class FollowingMemory(PaddedMemory):
 
     def __init__(self, rows: int, columns: int, channels: int, slots: int, **settings: Unpack[WindowSettings]) -> None:
         super().__init__(rows, columns, channels, slots, **settings)
-        self._gathered = self._keys.new_empty(slots, self._span, self._span, channels)
+        self._strip = _Strip(self._keys, self.tile, self._span)
+        self._scores = torch.empty(slots * self._span**2 * self.tile**2, dtype=self._keys.dtype, device=self._device)
         self._every = torch.arange(self.tile * self.tile, device=self._device)
         # Of a window: its places in the padded frame, relative to its corner, and which of them are the tile's own.
         around = torch.arange(self._span, device=self._device)
@@ -75,19 +76,21 @@ class FollowingMemory(PaddedMemory):
         held = [self._held(cells, subset, corners) for cells, subset in zip(matter, slots, strict=True)]
         used = self._used
         found: list[list[Matches]] = [[] for _ in slots]
-        for row, column in zip(*np.any(held, axis=0).nonzero(), strict=True):
+        self._strip.forget()
+        # Column by column, as windows are gathered.
+        for column, row in zip(*np.any(held, axis=0).T.nonzero(), strict=True):
             at = corners[:, row, column]
             cells = padded[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile].reshape(tile * tile, -1)
             groups = [index for index, counts in enumerate(held) if counts[row, column]]
-            looked: Sequence[int] = used
-            picked = self._every
+            looked, picked = used, self._every
             if len(groups) == 1:
-                looked = slots[groups[0]]
+                looked = list(slots[groups[0]])
                 if held[groups[0]][row, column] <= WORTH_RULING_OUT * len(looked) * self._span**2:
                     picked = self._undecided(cells, looked, matter[groups[0]], at, favour)
                 if not len(picked):
                     continue
-            scores = self._score(cells, picked, looked, at, favour)
+            keys = self._strip.window(looked, at[looked], int(row), int(column))
+            scores = self._score(keys, cells, picked, looked, at, favour)
             for index in groups:
                 found[index].append(self._select(scores, looked, slots[index], picked, at, int(row), int(column)))
         return found
@@ -153,30 +156,35 @@ class FollowingMemory(PaddedMemory):
         return torch.addmm(mask, keys, cells.T).add_(extra[:, None])
 
     def _score(
-        self, cells: Tensor, picked: Tensor, slots: Sequence[int], at: NDArray[np.int64], favour: Mapping[int, float]
+        self,
+        keys: Tensor,
+        cells: Tensor,
+        picked: Tensor,
+        slots: Sequence[int],
+        at: NDArray[np.int64],
+        favour: Mapping[int, float],
     ) -> Tensor:
-        """(slots, span, span, n) similarities of a tile's picked cells to their windows, -inf for no candidate."""
-        span, gathered, mask = self._span, self._gathered[: len(slots)], self._mask
+        """(span, slots, span, n) similarities of a tile's picked cells to their windows, -inf for no candidate."""
+        span, mask = self._span, self._mask
         if len(picked) < len(cells):
             cells, mask = cells[picked], mask[:, :, picked]
-        for position, slot in enumerate(slots):
-            y, x = at[slot].tolist()
-            gathered[position] = self._keys[slot, y : y + span, x : x + span]
-        scores = (gathered.view(-1, gathered.shape[-1]) @ cells.T).view(len(slots), span, span, -1)
-        scores += mask
+        scores = self._scores[: len(keys) * len(cells)].view(len(keys), len(cells))
+        torch.mm(keys, cells.T, out=scores)
+        scores = scores.view(span, len(slots), span, -1)
+        scores += mask[:, None]
         for position, slot in enumerate(slots):
             y, x = at[slot].tolist()
             if favour.get(slot):
-                scores[position] += favour[slot]
+                scores[:, position] += favour[slot]
             valid = self._valid[slot, y : y + span, x : x + span]
             if not bool(valid.all()):
-                scores[position].masked_fill_(~valid[:, :, None], -math.inf)
+                scores[:, position].masked_fill_(~valid[:, :, None], -math.inf)
         return scores
 
     def _select(
         self,
         scores: Tensor,
-        looked: Sequence[int],
+        looked: list[int],
         subset: Sequence[int],
         picked: Tensor,
         at: NDArray[np.int64],
@@ -185,14 +193,14 @@ class FollowingMemory(PaddedMemory):
     ) -> Matches:
         if len(subset) < len(looked):
             outside = torch.tensor([slot not in subset for slot in looked], device=scores.device)
-            scores = scores.masked_fill(outside[:, None, None, None], -math.inf)
-        cells, area = scores.shape[-1], self._span * self._span
-        values, place = joint_top_k(scores.view(-1, cells), self.top_k)
+            scores = scores.masked_fill(outside[:, None, None], -math.inf)
+        span, count = self._span, len(looked)
+        values, place = joint_top_k(scores.view(-1, scores.shape[-1]), self.top_k)
         # A window's place in its frame; where nothing was a candidate it may lie outside, and the weight is 0.
-        corner = torch.from_numpy(at[list(looked)] - self._span).to(place.device)
-        position, within = place // area, place % area
-        y = corner[:, 0][position] + within // self._span
-        x = corner[:, 1][position] + within % self._span
+        corner = torch.from_numpy(at[looked] - span).to(place.device)
+        position = place // span % count
+        y = corner[:, 0][position] + place // (span * count)
+        x = corner[:, 1][position] + place % span
         slot = torch.tensor(looked, device=place.device)[position]
         sources = (slot * self.rows + y) * self.columns + x
         sources.clamp_(0, self.slots * self.rows * self.columns - 1)
@@ -203,3 +211,43 @@ class FollowingMemory(PaddedMemory):
             inside = (y < self.rows) & (x < self.columns)
             query, weights, sources = query[inside], weights[inside], sources[inside]
         return Matches(query, weights, sources)
+
+
+class _Strip:
+    """Windows gathered down a column of tiles, each row once: below one another they overlap by most of what they hold.
+
+    Args:
+        keys: (slots, rows, columns, C) the padded frames.
+        tile: side of a tile, in cells.
+        span: side of a window.
+    """
+
+    def __init__(self, keys: Tensor, tile: int, span: int) -> None:
+        self._keys, self._tile, self._span = keys, tile, span
+        count = len(keys) * (keys.shape[1] - span) * span
+        self._rows = torch.empty(count, keys.shape[3], dtype=keys.dtype, device=keys.device)
+        self._slots: list[int] = []
+        self._origin = np.empty((0, 2), np.int64)
+        self._column, self._end = -1, 0
+
+    def forget(self) -> None:
+        """What was gathered is no longer so: frames have changed."""
+        self._column = -1
+
+    def window(self, slots: list[int], at: NDArray[np.int64], row: int, column: int) -> Tensor:
+        """(span * slots * span, C) of a tile, by the window's row, slot and column.
+
+        Args:
+            at: (slots, 2) the windows' first row and column in the padded frames.
+            row, column: of the tile; down a column.
+        """
+        first, end = row * self._tile, row * self._tile + self._span
+        origin, start = at - (first, 0), first
+        if column == self._column and slots == self._slots and np.array_equal(origin, self._origin):
+            start = max(first, self._end)
+        wide = len(slots) * self._span
+        gathered = self._rows[start * wide : end * wide].view(end - start, len(slots), self._span, -1)
+        for position, (slot, (y, x)) in enumerate(zip(slots, at.tolist(), strict=True)):
+            gathered[:, position] = self._keys[slot, y + start - first : y + self._span, x : x + self._span]
+        self._slots, self._origin, self._column, self._end = slots, origin, column, end
+        return self._rows[first * wide : end * wide]

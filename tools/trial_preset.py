@@ -25,16 +25,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args or args[0].startswith("-"):
         print((__doc__ or "").strip())
         return 0 if args else 2
-    if any(option.startswith(("--workers", "--preset")) for option in args):
-        print("A trial runs in one process and is the preset: leave --workers and --preset away.", file=sys.stderr)
+    if any(option.startswith("--preset") for option in args):
+        print("A trial is the preset: leave --preset away.", file=sys.stderr)
         return 2
     try:
-        preset = trial(args[0])
+        preset = _enter(args[0])
     except (ModelError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    PRESETS[preset.name] = preset
     return evaluate([*args[1:], "--preset", preset.name])
+
+
+def _enter(asked: str) -> Preset:
+    preset = trial(asked)
+    PRESETS[preset.name] = preset
+    return preset
 
 
 def trial(asked: str) -> Preset:
@@ -58,6 +63,9 @@ def trial(asked: str) -> Preset:
         values[name] = value
     return replace(preset, **values, name=asked)
 
+
+if __name__ == "__mp_main__":  # one of the processes of `--workers`, which knows only what is entered in it
+    _enter(sys.argv[1])
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +40,7 @@ def test_what_presets_do_not_have_is_refused() -> None:
     with pytest.raises(ValueError, match="a number, true, false or none"):
         trial("plain,radius='far'")
     assert main(["plain,speed=3", "davis"]) == 2
-    assert main(["plain", "davis", "--workers", "2"]) == 2
+    assert main(["plain", "davis", "--preset", "fast"]) == 2
 
 
 def test_a_trial_is_evaluated_under_its_name(tmp_path: Path) -> None:
@@ -48,3 +50,14 @@ def test_a_trial_is_evaluated_under_its_name(tmp_path: Path) -> None:
     assert main([asked, "davis", "--root", str(tmp_path / "davis"), "--json", str(report), "--quiet"]) == 0
     written = json.loads(report.read_text())
     assert asked in json.dumps(written["preset"])
+
+
+def test_a_trial_runs_in_several_processes(tmp_path: Path) -> None:
+    root, report = tmp_path / "davis", tmp_path / "report.json"
+    for name in ("first", "second"):
+        write_davis(root, name, render_clip(width=96, height=64, frame_count=3))
+    tool = [sys.executable, "tools/trial_preset.py", "plain,radius=4", "davis", "--root", str(root)]
+    done = subprocess.run([*tool, "--workers", "2", "--json", str(report), "--quiet"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    written = json.loads(report.read_text())
+    assert (written["preset"]["radius"], len(written["sequences"])) == (4, 2)
