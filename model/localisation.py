@@ -23,6 +23,8 @@ cells; NaN for an object that is not on the frame."""
 _SEEN = 0.3
 """The least share of a cell that makes an object seen."""
 _SAMPLES = 64
+_AT_A_TIME = 16 * _SAMPLES
+"""How many cells are looked for at a time: with hundreds of objects all at once would take gigabytes."""
 _RETURN = 2.0
 _TOGETHER = 4.0
 
@@ -132,8 +134,8 @@ def search(query: Tensor, reference: Tensor, shares: Tensor) -> Sightings:
     highest = maps.amax(dim=1, keepdim=True)
     cells, counts = evenly((maps > highest / 2) & (highest > _SEEN), _SAMPLES)
     flat, known = query.flatten(0, 1), reference.flatten(0, 1)
-    there = (known[cells.flatten()] @ flat.T).argmax(dim=1)
-    back = (flat[there] @ known.T).argmax(dim=1).view_as(cells)
+    there = _best_matched(known[cells.flatten()], flat)
+    back = _best_matched(flat[there], known).view_as(cells)
     there = there.view_as(cells)
     apart = torch.hypot((back // columns - cells // columns).float(), (back % columns - cells % columns).float())
     returned = counts & (apart <= _RETURN)
@@ -141,6 +143,12 @@ def search(query: Tensor, reference: Tensor, shares: Tensor) -> Sightings:
     middle = _median(moved, returned)
     alike = returned & ((moved - middle[:, None]).norm(dim=2) <= _TOGETHER)
     return Sightings(middle, alike.sum(dim=1) / counts.sum(dim=1).clamp(min=1))
+
+
+def _best_matched(cells: Tensor, frame: Tensor) -> Tensor:
+    """(n,) which of a frame's cells is most similar to each of n, a bounded number of similarities at a time."""
+    parts = [(part @ frame.T).argmax(dim=1) for part in cells.split(_AT_A_TIME)]
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def _median(values: Tensor, counts: Tensor) -> Tensor:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.channels import ChannelSet
 from model.geometry import Grid
@@ -106,3 +109,29 @@ class TestSearch:
 
     def test_an_empty_share_finds_nothing(self) -> None:
         assert search(self._frame(1), self._frame(), torch.zeros(1, ROWS, COLUMNS)).agreement.tolist() == [0]
+
+    def test_many_objects_are_found_as_each_alone_and_in_bounded_memory(self) -> None:
+        reference, query, most = self._frame(), self._frame(1), _LargestProduct()
+        shares = torch.zeros(240, ROWS, COLUMNS)
+        shares.view(240, -1).fill_diagonal_(1.0)
+        query[:, 3:] = reference[:, :-3]
+        with most:
+            found = search(query, reference, shares)
+        assert most.elements <= 1024 * ROWS * COLUMNS
+        for number in (0, 17, 18, 239):
+            alone = search(query, reference, shares[number : number + 1])
+            assert torch.equal(found.moved[number], alone.moved[0])
+            assert torch.equal(found.agreement[number], alone.agreement[0])
+        assert found.moved[0].tolist() == [0, 3]
+
+
+class _LargestProduct(TorchDispatchMode):
+    elements = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.mm.default:
+            self.elements = max(self.elements, result.numel())
+        return result
