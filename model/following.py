@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Unpack
 
 import numpy as np
@@ -28,6 +29,18 @@ from model.affinity import (
     undecided,
 )
 from model.padded import PaddedMemory, WindowSettings
+from model.strips import Strip
+
+
+@dataclass(frozen=True, eq=False)
+class _Tile:
+    """A tile of the new frame: its place among the tiles, its (tile * tile, C) cells, and for every slot its window's
+    first row and column in the padded frame, (slots, 2)."""
+
+    row: int
+    column: int
+    cells: Tensor
+    at: NDArray[np.int64]
 
 
 class FollowingMemory(PaddedMemory):
@@ -38,7 +51,7 @@ class FollowingMemory(PaddedMemory):
 
     def __init__(self, rows: int, columns: int, channels: int, slots: int, **settings: Unpack[WindowSettings]) -> None:
         super().__init__(rows, columns, channels, slots, **settings)
-        self._strip = _Strip(self._keys, self.tile, self._span)
+        self._strip = Strip(self._keys, self.tile, self._span)
         self._scores = torch.empty(slots * self._span**2 * self.tile**2, dtype=self._keys.dtype, device=self._device)
         self._every = torch.arange(self.tile * self.tile, device=self._device)
         # Of a window: its places in the padded frame, relative to its corner, and which of them are the tile's own.
@@ -61,7 +74,7 @@ class FollowingMemory(PaddedMemory):
             query: (rows, columns, C) L2-normalised features of the new frame.
             slots: for each subset, which slots may be matched.
             active: for each subset, (slots in it, rows, columns) bool of the memory cells that matter. Tiles whose
-                windows hold none are left out.
+                windows hold none are left out, and cells that surely match none where only one subset needs their tile.
             moved: (all slots, tile rows, tile columns, 2) cells down and right that what a tile shows has moved since
                 the slot's frame.
             favour: slot to what is added to the similarity of its cells.
@@ -79,20 +92,19 @@ class FollowingMemory(PaddedMemory):
         self._strip.forget()
         # Column by column, as windows are gathered.
         for column, row in zip(*np.any(held, axis=0).T.nonzero(), strict=True):
-            at = corners[:, row, column]
-            cells = padded[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile].reshape(tile * tile, -1)
+            cells = padded[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile]
+            here = _Tile(int(row), int(column), cells.reshape(tile * tile, -1), corners[:, row, column])
             groups = [index for index, counts in enumerate(held) if counts[row, column]]
             looked, picked = used, self._every
             if len(groups) == 1:
                 looked = list(slots[groups[0]])
                 if held[groups[0]][row, column] <= WORTH_RULING_OUT * len(looked) * self._span**2:
-                    picked = self._undecided(cells, looked, matter[groups[0]], at, favour)
+                    picked = self._undecided(here, looked, matter[groups[0]], favour)
                 if not len(picked):
                     continue
-            keys = self._strip.window(looked, at[looked], int(row), int(column))
-            scores = self._score(keys, cells, picked, looked, at, favour)
+            scores = self._score(here, picked, looked, favour)
             for index in groups:
-                found[index].append(self._select(scores, looked, slots[index], picked, at, int(row), int(column)))
+                found[index].append(self._select(scores, here, picked, looked, slots[index]))
         return found
 
     def _corners(self, moved: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -122,14 +134,12 @@ class FollowingMemory(PaddedMemory):
         held = sums[slot, y + s, x + s] - sums[slot, y, x + s] - sums[slot, y + s, x] + sums[slot, y, x]
         return np.asarray(held.sum(axis=0))
 
-    def _undecided(
-        self, cells: Tensor, slots: Sequence[int], matter: Tensor, at: NDArray[np.int64], favour: Mapping[int, float]
-    ) -> Tensor:
+    def _undecided(self, tile: _Tile, slots: list[int], matter: Tensor, favour: Mapping[int, float]) -> Tensor:
         """Which of a tile's cells may have a match that matters; for the others that is ruled out, exactly (as
         `WindowMemory` does)."""
         height, width = self._padded
-        chosen = list(slots)
-        first = torch.from_numpy((np.array(chosen) * height + at[chosen, 0]) * width + at[chosen, 1])
+        y, x = tile.at[slots].T
+        first = torch.from_numpy((np.array(slots) * height + y) * width + x)
         places = first[:, None] + self._places  # (slots, span * span)
         near = places[-NEAR_SLOTS:, self._middle]
         if int(matter.view(-1)[near[-1]].count_nonzero()) > LABELLED_BEFORE * len(near[-1]):
@@ -140,13 +150,13 @@ class FollowingMemory(PaddedMemory):
         rivals = valid[near]
         if int(rivals.count_nonzero()) < self.top_k:
             return self._every
-        extra = torch.tensor([favour.get(slot, 0.0) for slot in chosen], dtype=cells.dtype)
+        extra = torch.tensor([favour.get(slot, 0.0) for slot in slots], dtype=tile.cells.dtype)
         slot, within = matters.nonzero().unbind(1)
-        bound = self._similar(cells, places[slot, within], within, extra[slot])
+        bound = self._similar(tile.cells, places[slot, within], within, extra[slot])
         if not len(bound):
             return self._every[:0]
         slot, within = rivals.nonzero().unbind(1)
-        around = self._similar(cells, near[slot, within], self._middle[within], extra[-NEAR_SLOTS:][slot])
+        around = self._similar(tile.cells, near[slot, within], self._middle[within], extra[-NEAR_SLOTS:][slot])
         return undecided(bound, around, self.top_k)
 
     def _similar(self, cells: Tensor, places: Tensor, within: Tensor, extra: Tensor) -> Tensor:
@@ -155,17 +165,10 @@ class FollowingMemory(PaddedMemory):
         mask = self._mask.view(-1, len(cells)).index_select(0, within)
         return torch.addmm(mask, keys, cells.T).add_(extra[:, None])
 
-    def _score(
-        self,
-        keys: Tensor,
-        cells: Tensor,
-        picked: Tensor,
-        slots: Sequence[int],
-        at: NDArray[np.int64],
-        favour: Mapping[int, float],
-    ) -> Tensor:
+    def _score(self, tile: _Tile, picked: Tensor, slots: list[int], favour: Mapping[int, float]) -> Tensor:
         """(span, slots, span, n) similarities of a tile's picked cells to their windows, -inf for no candidate."""
-        span, mask = self._span, self._mask
+        span, cells, mask = self._span, tile.cells, self._mask
+        keys = self._strip.window(slots, tile.at[slots], tile.row, tile.column)
         if len(picked) < len(cells):
             cells, mask = cells[picked], mask[:, :, picked]
         scores = self._scores[: len(keys) * len(cells)].view(len(keys), len(cells))
@@ -173,7 +176,7 @@ class FollowingMemory(PaddedMemory):
         scores = scores.view(span, len(slots), span, -1)
         scores += mask[:, None]
         for position, slot in enumerate(slots):
-            y, x = at[slot].tolist()
+            y, x = tile.at[slot].tolist()
             if favour.get(slot):
                 scores[:, position] += favour[slot]
             valid = self._valid[slot, y : y + span, x : x + span]
@@ -181,23 +184,14 @@ class FollowingMemory(PaddedMemory):
                 scores[:, position].masked_fill_(~valid[:, :, None], -math.inf)
         return scores
 
-    def _select(
-        self,
-        scores: Tensor,
-        looked: list[int],
-        subset: Sequence[int],
-        picked: Tensor,
-        at: NDArray[np.int64],
-        row: int,
-        column: int,
-    ) -> Matches:
+    def _select(self, scores: Tensor, tile: _Tile, picked: Tensor, looked: list[int], subset: Sequence[int]) -> Matches:
         if len(subset) < len(looked):
             outside = torch.tensor([slot not in subset for slot in looked], device=scores.device)
             scores = scores.masked_fill(outside[:, None, None], -math.inf)
         span, count = self._span, len(looked)
         values, place = joint_top_k(scores.view(-1, scores.shape[-1]), self.top_k)
         # A window's place in its frame; where nothing was a candidate it may lie outside, and the weight is 0.
-        corner = torch.from_numpy(at[looked] - span).to(place.device)
+        corner = torch.from_numpy(tile.at[looked] - span).to(place.device)
         position = place // span % count
         y = corner[:, 0][position] + place // (span * count)
         x = corner[:, 1][position] + place % span
@@ -205,49 +199,9 @@ class FollowingMemory(PaddedMemory):
         sources = (slot * self.rows + y) * self.columns + x
         sources.clamp_(0, self.slots * self.rows * self.columns - 1)
         weights = match_weights(values, self.temperature)
-        y, x = row * self.tile + picked // self.tile, column * self.tile + picked % self.tile
+        y, x = tile.row * self.tile + picked // self.tile, tile.column * self.tile + picked % self.tile
         query = y * self.columns + x
-        if (row + 1) * self.tile > self.rows or (column + 1) * self.tile > self.columns:
+        if (tile.row + 1) * self.tile > self.rows or (tile.column + 1) * self.tile > self.columns:
             inside = (y < self.rows) & (x < self.columns)
             query, weights, sources = query[inside], weights[inside], sources[inside]
         return Matches(query, weights, sources)
-
-
-class _Strip:
-    """Windows gathered down a column of tiles, each row once: below one another they overlap by most of what they hold.
-
-    Args:
-        keys: (slots, rows, columns, C) the padded frames.
-        tile: side of a tile, in cells.
-        span: side of a window.
-    """
-
-    def __init__(self, keys: Tensor, tile: int, span: int) -> None:
-        self._keys, self._tile, self._span = keys, tile, span
-        count = len(keys) * (keys.shape[1] - span) * span
-        self._rows = torch.empty(count, keys.shape[3], dtype=keys.dtype, device=keys.device)
-        self._slots: list[int] = []
-        self._origin = np.empty((0, 2), np.int64)
-        self._column, self._end = -1, 0
-
-    def forget(self) -> None:
-        """What was gathered is no longer so: frames have changed."""
-        self._column = -1
-
-    def window(self, slots: list[int], at: NDArray[np.int64], row: int, column: int) -> Tensor:
-        """(span * slots * span, C) of a tile, by the window's row, slot and column.
-
-        Args:
-            at: (slots, 2) the windows' first row and column in the padded frames.
-            row, column: of the tile; down a column.
-        """
-        first, end = row * self._tile, row * self._tile + self._span
-        origin, start = at - (first, 0), first
-        if column == self._column and slots == self._slots and np.array_equal(origin, self._origin):
-            start = max(first, self._end)
-        wide = len(slots) * self._span
-        gathered = self._rows[start * wide : end * wide].view(end - start, len(slots), self._span, -1)
-        for position, (slot, (y, x)) in enumerate(zip(slots, at.tolist(), strict=True)):
-            gathered[:, position] = self._keys[slot, y + start - first : y + self._span, x : x + self._span]
-        self._slots, self._origin, self._column, self._end = slots, origin, column, end
-        return self._rows[first * wide : end * wide]

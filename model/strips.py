@@ -1,0 +1,48 @@
+"""Windows of neighbouring tiles, gathered without copying twice what they share."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Strip:
+    """Windows gathered down a column of tiles, each row once: below one another they overlap by most of what they hold.
+
+    Args:
+        keys: (slots, rows, columns, C) the padded frames, of which a column of tiles takes all rows but `span` at most.
+        tile: side of a tile, in cells.
+        span: side of a window.
+    """
+
+    def __init__(self, keys: Tensor, tile: int, span: int) -> None:
+        self._keys, self._tile, self._span = keys, tile, span
+        count = len(keys) * (keys.shape[1] - span) * span
+        self._rows = torch.empty(count, keys.shape[3], dtype=keys.dtype, device=keys.device)
+        self._slots: list[int] = []
+        self._origin = np.empty((0, 2), np.int64)
+        self._column, self._end = -1, 0
+
+    def forget(self) -> None:
+        """What was gathered is no longer so: frames have changed."""
+        self._column = -1
+
+    def window(self, slots: list[int], at: NDArray[np.int64], row: int, column: int) -> Tensor:
+        """(span * slots * span, C) of a tile, by the window's row, slot and column.
+
+        Args:
+            at: (slots, 2) the windows' first row and column in the padded frames.
+            row, column: of the tile; down a column.
+        """
+        first, end = row * self._tile, row * self._tile + self._span
+        origin, start = at - (first, 0), first
+        if column == self._column and slots == self._slots and np.array_equal(origin, self._origin):
+            start = max(first, self._end)
+        wide = len(slots) * self._span
+        gathered = self._rows[start * wide : end * wide].view(end - start, len(slots), self._span, -1)
+        for position, (slot, (y, x)) in enumerate(zip(slots, at.tolist(), strict=True)):
+            gathered[:, position] = self._keys[slot, y + start - first : y + self._span, x : x + self._span]
+        self._slots, self._origin, self._column, self._end = slots, origin, column, end
+        return self._rows[first * wide : end * wide]
