@@ -93,14 +93,15 @@ class BatchedMemory(PaddedMemory):
         # One index at a time: with several a GPU would gather number by number and not whole features.
         barred = ~self._valid.view(-1)[windows]
         keys = self._keys.view(-1, query.shape[-1])
+        mask = self._mask
         extra = [favour.get(slot, 0.0) if favour else 0.0 for slot in used]
+        if any(extra):
+            mask = mask + self._upload(extra, torch.float32).to(mask.dtype)[:, None, None]
         found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in slots]
         for first in range(0, count, self._together):
             some = slice(first, first + self._together)
             scores = (keys[windows[some]] @ tiles[some].mT).unflatten(1, (len(used), -1))
-            scores += self._mask
-            if any(extra):
-                scores += self._upload(extra, torch.float32).to(scores.dtype)[:, None, None]
+            scores += mask
             scores.masked_fill_(barred[some].unflatten(1, (len(used), -1))[..., None], -math.inf)
             for part, subset in zip(found, slots, strict=True):
                 part.append(self._best(scores, used, subset))

@@ -85,10 +85,11 @@ class FollowingMemory(PaddedMemory):
         tile = self.tile
         padded = F.pad(query, (0, 0, 0, self.tile_columns * tile - self.columns, 0, self.tile_rows * tile - self.rows))
         corners = self._corners(moved)
-        matter = [self._matter(subset, cells) for subset, cells in zip(slots, active, strict=True)]
-        held = [self._held(cells, subset, corners) for cells, subset in zip(matter, slots, strict=True)]
+        subsets = [list(subset) for subset in slots]
+        matter = [self._matter(subset, cells) for subset, cells in zip(subsets, active, strict=True)]
+        held = [self._held(cells[subset], corners[subset]) for cells, subset in zip(matter, subsets, strict=True)]
         used = self._used
-        found: list[list[Matches]] = [[] for _ in slots]
+        found: list[list[Matches]] = [[] for _ in subsets]
         self._strip.forget()
         # Column by column, as windows are gathered.
         for column, row in zip(*np.any(held, axis=0).T.nonzero(), strict=True):
@@ -97,14 +98,14 @@ class FollowingMemory(PaddedMemory):
             groups = [index for index, counts in enumerate(held) if counts[row, column]]
             looked, picked = used, self._every
             if len(groups) == 1:
-                looked = list(slots[groups[0]])
+                looked = subsets[groups[0]]
                 if held[groups[0]][row, column] <= WORTH_RULING_OUT * len(looked) * self._span**2:
                     picked = self._undecided(here, looked, matter[groups[0]], favour)
                 if not len(picked):
                     continue
             scores = self._score(here, picked, looked, favour)
             for index in groups:
-                found[index].append(self._select(scores, here, picked, looked, slots[index]))
+                found[index].append(self._select(scores, here, picked, looked, subsets[index]))
         return found
 
     def _corners(self, moved: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -116,21 +117,21 @@ class FollowingMemory(PaddedMemory):
         corners: NDArray[np.int64] = np.clip(own - moved, 0, limits)
         return corners
 
-    def _matter(self, slots: Sequence[int], active: Tensor) -> Tensor:
-        """(all slots, *padded) bool: the memory cells that matter, as the keys lie."""
+    def _matter(self, slots: list[int], active: Tensor) -> Tensor:
+        """(all slots, *padded) bool: the memory cells that matter and may be matched, as the keys lie."""
         matter = torch.zeros_like(self._valid)
         s = self._span
-        matter[list(slots), s : s + self.rows, s : s + self.columns] = active
-        return matter
+        matter[slots, s : s + self.rows, s : s + self.columns] = active
+        return matter.logical_and_(self._valid)
 
-    def _held(self, matter: Tensor, slots: Sequence[int], corners: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(tile rows, tile columns): how many cells that matter a tile's windows hold."""
-        s, chosen = self._span, list(slots)
-        sums = np.zeros((len(chosen), self._padded[0] + 1, self._padded[1] + 1), np.int32)
-        sums[:, 1:, 1:] = matter[chosen].cpu().numpy()
+    def _held(self, matter: Tensor, corners: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(tile rows, tile columns): how many cells that matter a tile's windows hold, of the slots that are given."""
+        s = self._span
+        sums = np.zeros((len(matter), self._padded[0] + 1, self._padded[1] + 1), np.int32)
+        sums[:, 1:, 1:] = matter.cpu().numpy()
         sums = sums.cumsum(axis=1).cumsum(axis=2)
-        slot = np.arange(len(chosen))[:, None, None]
-        y, x = corners[chosen, ..., 0], corners[chosen, ..., 1]
+        slot = np.arange(len(matter))[:, None, None]
+        y, x = corners[..., 0], corners[..., 1]
         held = sums[slot, y + s, x + s] - sums[slot, y, x + s] - sums[slot, y + s, x] + sums[slot, y, x]
         return np.asarray(held.sum(axis=0))
 
@@ -144,17 +145,12 @@ class FollowingMemory(PaddedMemory):
         near = places[-NEAR_SLOTS:, self._middle]
         if int(matter.view(-1)[near[-1]].count_nonzero()) > LABELLED_BEFORE * len(near[-1]):
             return self._every
-        valid = self._valid.view(-1)
-        matters = matter.view(-1)[places]
-        matters &= valid[places]
-        rivals = valid[near]
+        rivals = self._valid.view(-1)[near]
         if int(rivals.count_nonzero()) < self.top_k:
             return self._every
         extra = torch.tensor([favour.get(slot, 0.0) for slot in slots], dtype=tile.cells.dtype)
-        slot, within = matters.nonzero().unbind(1)
+        slot, within = matter.view(-1)[places].nonzero().unbind(1)
         bound = self._similar(tile.cells, places[slot, within], within, extra[slot])
-        if not len(bound):
-            return self._every[:0]
         slot, within = rivals.nonzero().unbind(1)
         around = self._similar(tile.cells, near[slot, within], self._middle[within], extra[-NEAR_SLOTS:][slot])
         return undecided(bound, around, self.top_k)
