@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.affinity import Matches, joint_top_k_of_rows, match_weights
+from model.affinity import Matches, joint_top_k_of_rows, match_weights, window_mask
 from model.errors import InputError
 from model.padded import PaddedMemory, WindowSettings
 from model.uploads import Uploads
@@ -40,14 +40,15 @@ class BatchedMemory(PaddedMemory):
         slots: int,
         *,
         scores: int = _SCORES,
+        device: torch.device | str = "cpu",
         **settings: Unpack[WindowSettings],
     ) -> None:
-        super().__init__(rows, columns, channels, slots, **settings)
+        super().__init__(rows, columns, channels, slots, device=device, **settings)
         if scores < 1:
             raise InputError(f"A memory needs room for one score at least, not {scores}.")
         tile, device, (height, width) = self.tile, self._device, self._padded
         self._together = max(1, scores // (slots * self._span**2 * tile**2))
-        self._mask = self._mask.flatten(0, 1)
+        self._mask = window_mask(tile, self.radius, self._keys.dtype).flatten(0, 1).to(device)
         self._around = torch.arange(self._span, device=device)
         self._upload = Uploads(device)
         row = torch.arange(self.tile_rows, device=device)[:, None] * tile

@@ -7,7 +7,6 @@ from typing import NotRequired, TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from model.affinity import window_mask
 from model.errors import InputError
 
 
@@ -20,7 +19,6 @@ class WindowSettings(TypedDict):
         temperature: the softmax's divisor.
         tile: side of a tile, in cells (8).
         dtype: of the features (float32).
-        device: where they are (the CPU).
     """
 
     radius: int
@@ -28,7 +26,6 @@ class WindowSettings(TypedDict):
     temperature: float
     tile: NotRequired[int]
     dtype: NotRequired[torch.dtype]
-    device: NotRequired[torch.device | str]
 
 
 class PaddedMemory:
@@ -37,13 +34,23 @@ class PaddedMemory:
     Args:
         rows, columns, channels: of a frame's features.
         slots: how many frames it holds.
+        device: where they are.
         settings: see `WindowSettings`.
 
     Raises:
         InputError: sizes that make no sense.
     """
 
-    def __init__(self, rows: int, columns: int, channels: int, slots: int, **settings: Unpack[WindowSettings]) -> None:
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        channels: int,
+        slots: int,
+        *,
+        device: torch.device | str = "cpu",
+        **settings: Unpack[WindowSettings],
+    ) -> None:
         self.rows, self.columns, self.slots = rows, columns, slots
         self.radius, self.top_k, self.temperature = settings["radius"], settings["top_k"], settings["temperature"]
         self.tile = tile = settings.get("tile", 8)
@@ -53,11 +60,10 @@ class PaddedMemory:
         self._span = tile + 2 * self.radius
         # A window's width of nothing all around: a window beyond the frame is then still a part of this.
         self._padded = (self.tile_rows * tile + 2 * self._span, self.tile_columns * tile + 2 * self._span)
-        dtype, self._device = settings.get("dtype", torch.float32), torch.device(settings.get("device", "cpu"))
+        dtype, self._device = settings.get("dtype", torch.float32), torch.device(device)
         self._keys = torch.zeros(slots, *self._padded, channels, dtype=dtype, device=self._device)
         self._valid = torch.zeros(slots, *self._padded, dtype=torch.bool, device=self._device)
         self._written = [False] * slots
-        self._mask = window_mask(tile, self.radius, dtype).to(self._device)
 
     def write(self, slot: int, features: Tensor, valid: Tensor | None = None) -> None:
         """Puts a frame into a slot, in place of what was there.

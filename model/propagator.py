@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.affinity import Matches, WindowMemory
+from model.affinity import Matches
 from model.batched import BatchedMemory
 from model.channels import AnchorMaps, ChannelSet
 from model.compared import Compared
@@ -30,11 +30,13 @@ from model.geometry import Grid
 from model.labels import Anchor, FrameResult, LabelObject
 from model.localisation import Localiser, nearest, search
 from model.lookahead import encode_ahead, until_unreadable
+from model.padded import WindowSettings
 from model.presets import Preset
 from model.roster import ABSENT, PRESENT, PROPAGATED, UNKNOWN, Remembered, Roster
 from model.steadying import on_object, steadied
 from model.uploads import Uploads
 from model.video import Frame
+from model.window_memory import WindowMemory
 
 # The share of a lost object's cells that must agree where it is.
 _FOUND_AGAIN = 0.3
@@ -85,18 +87,7 @@ class Propagator:
         self._roster = Roster(len(channels), len(channels.anchors), preset)
         slots = self._roster.slots
         batched = device.type != "cpu" if batched is None else batched
-        one_by_one = FollowingMemory if preset.follow else WindowMemory
-        self._memory = (BatchedMemory if batched else one_by_one)(
-            self._grid.rows,
-            self._grid.columns,
-            self._compared.width,
-            slots,
-            radius=preset.radius,
-            top_k=preset.top_k,
-            temperature=preset.temperature,
-            dtype=extractor.dtype,
-            device=device,
-        )
+        self._memory = self._new_memory(slots, batched)
         self._upload = Uploads(device)
         self._localiser = Localiser(channels, device)
         # Where each object was on the frames in memory, and where it was last seen in this direction.
@@ -257,6 +248,18 @@ class Propagator:
         self._steps = int(state["steps"][-1])
         self._last = torch.from_numpy(state["last"].copy()).to(self._labels.device)
         self._witness.restore(state["witness"])
+
+    def _new_memory(self, slots: int, batched: bool) -> BatchedMemory | FollowingMemory | WindowMemory:
+        preset, sizes = self._preset, (self._grid.rows, self._grid.columns, self._compared.width, slots)
+        settings: WindowSettings = {
+            "radius": preset.radius,
+            "top_k": preset.top_k,
+            "temperature": preset.temperature,
+            "dtype": self._extractor.dtype,
+        }
+        if batched:
+            return BatchedMemory(*sizes, **settings, device=self._extractor.device)
+        return FollowingMemory(*sizes, **settings) if preset.follow else WindowMemory(*sizes, **settings)
 
     def _carry(self, features: Tensor) -> Tensor:
         """(cells, C): the memory's labels brought to the new frame."""

@@ -16,6 +16,11 @@ def features(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> 
     return F.normalize(torch.randn(*shape, CHANNELS, generator=generator), dim=-1).to(dtype)
 
 
+def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Two affinities are the same but for the last digits of float32, in which sums and exponentials differ."""
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
 def affinity(matches: list[Matches], cells: int, sources: int) -> torch.Tensor:
     """(cells, sources) float64, so that the order of equal weights does not matter."""
     whole = torch.zeros(cells, sources, dtype=torch.float64)

@@ -12,6 +12,7 @@ from model.checkpoint import load_checkpoint
 from model.cores import available_cores
 from model.errors import ModelError
 from model.features import FeatureExtractor
+from model.side_by_side import set_threads
 
 # Of glibc's mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -60,6 +61,7 @@ def prepare_process(threads: int) -> None:
         threads: how many threads the model takes; 0 shares the cores between encoding and matching.
     """
     torch.set_num_threads(threads or max(1, available_cores() // 2))
+    set_threads(threads or available_cores())
     _keep_freed_memory()
 
 

@@ -13,7 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from model.affinity import WindowMemory, dense_matches
+from model.affinity import dense_matches
 from model.batched import BatchedMemory
 from model.channels import ChannelSet
 from model.errors import InputError
@@ -25,8 +25,9 @@ from model.presets import Preset, find_preset
 from model.propagator import Propagator, SoftMaps
 from model.rendered import RenderedClip, render_clip
 from model.video import Frame
+from model.window_memory import WindowMemory
 
-from ..matching import CHANNELS, affinity, features
+from ..matching import CHANNELS, affinity, assert_same, features
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FramesOf = Callable[[RenderedClip], list[Frame]]
@@ -49,7 +50,7 @@ def test_windows_that_do_not_move_are_the_dense_reference(rows: int, columns: in
     (found,) = _filled(BatchedMemory, memory, valid, scores=scores).matches(query, [[0, 1, 2]])
     expected = dense_matches(query, memory, valid=valid, **SETTINGS)
     count = rows * columns
-    torch.testing.assert_close(affinity(found, count, 3 * count), affinity([expected], count, 3 * count))
+    assert_same(affinity(found, count, 3 * count), affinity([expected], count, 3 * count))
 
 
 def test_each_subset_of_the_slots_as_the_memory_of_a_processor_finds_it() -> None:
@@ -59,7 +60,7 @@ def test_each_subset_of_the_slots_as_the_memory_of_a_processor_finds_it() -> Non
     expected = _filled(WindowMemory, memory).matches(query, subsets, [None] * 3)
     count = rows * columns
     for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(affinity(ours, count, 3 * count), affinity(theirs, count, 3 * count))
+        assert_same(affinity(ours, count, 3 * count), affinity(theirs, count, 3 * count))
 
 
 def test_windows_that_follow_and_a_favoured_slot() -> None:
@@ -71,7 +72,7 @@ def test_windows_that_follow_and_a_favoured_slot() -> None:
     (expected,) = theirs.matches(query, [[0, 1]], [everything], moved, {1: 0.2})
     (found,) = _filled(BatchedMemory, memory).matches(query, [[0, 1]], torch.from_numpy(moved), {1: 0.2})
     count = rows * columns
-    torch.testing.assert_close(affinity(found, count, 2 * count), affinity(expected, count, 2 * count))
+    assert_same(affinity(found, count, 2 * count), affinity(expected, count, 2 * count))
 
 
 def test_a_slot_that_was_never_written_is_not_matched() -> None:

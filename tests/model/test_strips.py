@@ -32,7 +32,7 @@ def test_every_window_is_what_its_frames_show() -> None:
     ]
     for row, column, slots, beside in tiles:
         at = base[slots] + (row * TILE, 0) + beside
-        assert torch.equal(strip.window(slots, at, row, column), _window(keys, slots, at)), (row, column)
+        assert torch.equal(strip.window(np.array(slots), at, row, column), _window(keys, slots, at)), (row, column)
 
 
 def test_a_window_at_the_frames_end_stops_while_tiles_go_on() -> None:
@@ -40,13 +40,13 @@ def test_a_window_at_the_frames_end_stops_while_tiles_go_on() -> None:
     strip = Strip(keys, TILE, SPAN)
     for row, y in enumerate((10, 12, 14, 14)):
         at = np.array([[y, 1]])
-        assert torch.equal(strip.window([0], at, row, 0), _window(keys, [0], at))
+        assert torch.equal(strip.window(np.array([0]), at, row, 0), _window(keys, [0], at))
 
 
 def test_frames_that_changed_are_gathered_anew() -> None:
     keys = torch.randn(1, 14, 8, 4, generator=torch.Generator().manual_seed(0))
     strip, at = Strip(keys, TILE, SPAN), np.array([[0, 0]])
-    strip.window([0], at, 0, 0)
+    strip.window(np.array([0]), at, 0, 0)
     keys += 1
     strip.forget()
-    assert torch.equal(strip.window([0], at, 0, 0), _window(keys, [0], at))
+    assert torch.equal(strip.window(np.array([0]), at, 0, 0), _window(keys, [0], at))

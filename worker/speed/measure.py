@@ -39,6 +39,7 @@ from model.features import FeatureExtractor
 from model.geometry import Grid
 from model.presets import find_preset
 from model.propagator import Propagator
+from model.side_by_side import set_threads
 from model.video import Frame, VideoSource, open_video
 from worker.models import WarmModels, prepare_process
 from worker.run import run_job
@@ -213,7 +214,10 @@ class _Run:
             with storing("store"):
                 results.write_chunk("f", chunk, done)
             storing.frame_done(frames=len(done))
-        again = self._propagator()  # counting takes time, so the last step is counted apart from being timed
+        # Counting takes time, so the last step is counted apart from being timed, in one thread that is looked at.
+        threads = set_threads(1)
+        again = self._propagator()
+        set_threads(threads)
         again.restore(before, self.source.frame)
         operations = {
             "encoder": encoder_operations(self.extractor.checkpoint, self.channels.grid),

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from model.affinity import WindowMemory, dense_matches
+from model.affinity import dense_matches
+from model.window_memory import WindowMemory
 from worker.speed.stopwatch import Stopwatch
 from worker.speed.windows import BareWindows
 

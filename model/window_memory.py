@@ -1,0 +1,125 @@
+"""A memory whose windows lie where the tile lies: the same place in every remembered frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Unpack
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.affinity import Matches
+from model.errors import InputError
+from model.padded import WindowSettings
+from model.side_by_side import Crew
+from model.tiles import Group, Settings, Tile, TileMatcher, Windows
+
+
+class WindowMemory:
+    """Features of a bounded number of frames on the CPU, laid out so that a tile's windows are one contiguous matrix.
+
+    A tile is `tile` x `tile` cells of the new frame; its candidates lie in the square that reaches `radius` cells
+    beyond it on every side. Per column of tiles the memory keeps that square's width, so neighbouring columns overlap,
+    and within it the order is row, slot, column, channel. The candidates of one tile in all slots are then consecutive
+    rows of one matrix: one product a tile, nothing gathered, nothing of the rest of the frame touched.
+
+    Cells of the new frame that surely match nothing that matters are ruled out first, by a part of the product.
+
+    Args:
+        rows, columns, channels: of a frame's features.
+        slots: how many frames it holds.
+        settings: see `WindowSettings`.
+
+    Raises:
+        InputError: sizes that make no sense.
+    """
+
+    def __init__(self, rows: int, columns: int, channels: int, slots: int, **settings: Unpack[WindowSettings]) -> None:
+        radius, top_k, temperature = settings["radius"], settings["top_k"], settings["temperature"]
+        tile, dtype = settings.get("tile", 8), settings.get("dtype", torch.float32)
+        if min(rows, columns, channels, slots, top_k, tile) < 1 or radius < 0 or temperature <= 0:
+            raise InputError("A window memory needs positive sizes, a radius of 0 or more and a temperature above 0.")
+        self.rows, self.columns, self.slots, self._tile = rows, columns, slots, tile
+        self._settings = Settings(radius, top_k, temperature, tile)
+        self._tile_rows, self._tile_columns, span = -(-rows // tile), -(-columns // tile), self._settings.span
+        self._padded = (self._tile_rows * tile + 2 * radius, self._tile_columns * tile + 2 * radius)
+        self._keys = torch.zeros(self._tile_columns, self._padded[0], slots, span, channels, dtype=dtype)
+        self._valid = np.zeros((slots, rows, columns), np.bool_)
+        # Of every tile, its windows' first row and column in the frame: they are the same in all slots.
+        row, column = np.arange(self._tile_rows)[:, None] * tile, np.arange(self._tile_columns) * tile
+        corners = np.stack(np.broadcast_arrays(row, column), axis=-1) - radius
+        self._corners = np.repeat(corners[:, :, None], slots, axis=2)
+        self._no_favour = np.zeros(slots, np.float32)
+        self._crew = Crew()
+        self._spare: list[TileMatcher] = []  # one for each of the crew's threads, once they have worked
+
+    def write(self, slot: int, features: Tensor, valid: Tensor | None = None) -> None:
+        """Puts a frame into a slot, in place of what was there.
+
+        Args:
+            features: (rows, columns, C), L2-normalised.
+            valid: (rows, columns) bool, False where the frame's cells may not be matched (void).
+        """
+        r, span = self._settings.radius, self._settings.span
+        padded = features.new_zeros(*self._padded, features.shape[-1])
+        padded[r : r + self.rows, r : r + self.columns] = features
+        self._keys[:, :, slot] = padded.unfold(1, span, self._tile).permute(1, 0, 3, 2)
+        self._valid[slot] = True if valid is None else valid.numpy()
+
+    def matches(
+        self, query: Tensor, slots: Sequence[Sequence[int]], active: Sequence[Tensor | None]
+    ) -> list[list[Matches]]:
+        """Matches of the new frame's cells, once for every wanted subset of the slots, at one product's cost.
+
+        Args:
+            query: (rows, columns, C) L2-normalised features of the new frame.
+            slots: for each subset, which slots may be matched, the latest last.
+            active: for each subset, (slots in it, rows, columns) bool of the memory cells that matter, or None for
+                all. A cell of the new frame that surely matches none of them may be left out.
+
+        Returns:
+            For each subset its matches, tile by tile; cells left out do not appear.
+        """
+        everything = [Group.of(own, matter, self.slots) for own, matter in zip(slots, active, strict=True)]
+
+        def of_column(column: int) -> list[list[Matches]]:
+            found: list[list[Matches]] = [[] for _ in everything]
+            matcher = self._spare.pop() if self._spare else TileMatcher(self._settings, self._valid, self._keys)
+            for row in range(self._tile_rows):
+                windows = self._windows(np.arange(self.slots), row, column)
+                held = [group.held(windows, self._settings.span) for group in everything]
+                groups = [n for n, count in enumerate(held) if count]
+                if not groups:
+                    continue
+                tile, only = Tile.of(query, self._tile, row, column), everything[groups[0]]
+                picked = tile.every
+                if len(groups) == 1 and matcher.worth_ruling_out(held[groups[0]], len(only.slots)):
+                    first, down = self._first(only.slots, row, column), self.slots * self._settings.span
+                    of_group = self._windows(only.slots, row, column)
+                    picked = matcher.undecided(tile, only, of_group, self._keys, first, down)
+                    if not len(picked):
+                        continue
+                scores = matcher.score(tile, picked, self._window(row, column))
+                for n in groups:
+                    found[n].append(matcher.select(scores, tile, picked, windows, everything[n]))
+            self._spare.append(matcher)
+            return found
+
+        # Column by column, as the keys lie.
+        columns = self._crew.each(of_column, range(self._tile_columns))
+        return [[match for found in columns for match in found[n]] for n in range(len(everything))]
+
+    def _windows(self, slots: NDArray[np.int64], row: int, column: int) -> Windows:
+        """A tile's windows in some slots."""
+        return Windows(slots, self._corners[row, column, : len(slots)], self._no_favour[: len(slots)])
+
+    def _window(self, row: int, column: int) -> Tensor:
+        """(span * slots * span, C): what a tile's windows show."""
+        top, span = row * self._tile, self._settings.span
+        return self._keys[column, top : top + span].view(-1, self._keys.shape[-1])
+
+    def _first(self, slots: NDArray[np.int64], row: int, column: int) -> NDArray[np.int64]:
+        """Which of the keys is the first of a tile's window in each of the slots."""
+        return ((column * self._padded[0] + row * self._tile) * self.slots + slots) * self._settings.span
