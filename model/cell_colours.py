@@ -49,13 +49,16 @@ class ColourFeatures:
         phases = colours.float() @ self._waves
         return torch.cat([phases.cos(), phases.sin()], dim=-1) / _FREQUENCIES**0.5
 
-    def beside(self, features: Tensor, colours: Tensor, share: float) -> Tensor:
-        """Features with the colours' behind them, of length 1 together, in the features' dtype.
+    def beside(self, features: Tensor, colours: Tensor, share: float, dtype: torch.dtype) -> Tensor:
+        """Features with the colours' behind them, of length 1 together.
 
         Args:
             features: (rows, columns, C) of length 1.
             colours: (rows, columns, 3).
             share: of the similarity that is the colours', 0..1.
+            dtype: of what comes out.
         """
-        parts = [features.float() * (1 - share) ** 0.5, self(colours) * share**0.5]
-        return torch.cat(parts, dim=-1).to(features.dtype)
+        both = features.new_empty(*features.shape[:-1], features.shape[-1] + self.channels, dtype=dtype)
+        both[..., : features.shape[-1]] = features * (1 - share) ** 0.5
+        both[..., features.shape[-1] :] = self(colours) * share**0.5
+        return both

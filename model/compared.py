@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from model.cell_colours import ColourFeatures
-from model.features import FeatureExtractor, centred
+from model.features import FeatureExtractor
 from model.presets import Preset
 
 
@@ -29,7 +30,18 @@ class Compared:
         """(rows, columns, extractor.width) to (rows, columns, width) of length 1, contiguous."""
         features, colours = described.tensor_split([self._features], dim=2)
         if self._preset.centred:
-            features = centred(features)
+            features = _centred(features)
         if self._colours is not None:
-            return self._colours.beside(features, colours, self._preset.colour)
-        return features.contiguous()
+            return self._colours.beside(features, colours, self._preset.colour, described.dtype)
+        return features.to(described.dtype).contiguous()
+
+
+def _centred(features: Tensor) -> Tensor:
+    """(rows, columns, C) features of one frame less their mean, of length 1 again, in float32.
+
+    Behind the last ReLU all features of a frame point much the same way; what they share tells no cell from another.
+    """
+    full = features.to(torch.float32, copy=True)
+    full -= full.mean(dim=(0, 1))
+    full /= torch.linalg.vector_norm(full, dim=2, keepdim=True).clamp(min=1e-12)
+    return full

@@ -9,6 +9,7 @@ position. Parameter names are torchvision's, so that checkpoints travel.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -66,20 +67,31 @@ class Encoder(nn.Module):
         """The first convolution and the pooling after it: (B, 3, H, W) to (B, 64, H/4, W/4)."""
         if self.training or torch.is_grad_enabled() or x.device.type != "cpu":
             return F.max_pool2d(F.relu(self.bn1(self.conv1(x)), inplace=True), kernel_size=3, stride=2, padding=1)
-        # Band by band: what lies between the two is the largest of all layers' outputs, and a band of it stays in the
-        # processor's cache. Every number is the same.
-        padded = F.pad(x, (3, 3, 3, 3), mode="reflect")
-        rows = x.shape[2] // 2
-        pooled = []
-        for first in range(0, rows, 2 * _BAND):
-            top, bottom = max(0, first - 1), min(rows, first + 2 * _BAND)
-            band = padded[:, :, 2 * top : 2 * bottom + 5]
-            band = F.conv2d(band, self.conv1.weight, self.conv1.bias, stride=2)
-            band = F.relu(self.bn1(band), inplace=True)
-            # Above zero nothing is lower than zero, so zeros pad as well as anything.
-            band = F.pad(band, (1, 0, 0 if top < first else 1, 0))
-            pooled.append(F.max_pool2d(band, kernel_size=3, stride=2))
-        return torch.cat(pooled, dim=2)
+        return banded_stem(x, self._rectified)
+
+    def _rectified(self, band: Tensor) -> Tensor:
+        return F.relu(self.bn1(F.conv2d(band, self.conv1.weight, self.conv1.bias, stride=2)), inplace=True)
+
+
+def banded_stem(x: Tensor, rectified: Callable[[Tensor], Tensor]) -> Tensor:
+    """The first convolution and the pooling after it, band by band: (B, 3, H, W) to (B, 64, H/4, W/4).
+
+    What lies between the two is the largest of all layers' outputs, and a band of it stays in the processor's cache.
+    Every number is the same as without bands.
+
+    Args:
+        rectified: the convolution of what is already padded, and what rectifies it.
+    """
+    padded = F.pad(x, (3, 3, 3, 3), mode="reflect")
+    rows = x.shape[2] // 2
+    pooled = []
+    for first in range(0, rows, 2 * _BAND):
+        top, bottom = max(0, first - 1), min(rows, first + 2 * _BAND)
+        band = rectified(padded[:, :, 2 * top : 2 * bottom + 5])
+        # Above zero nothing is lower than zero, so zeros pad as well as anything.
+        band = F.pad(band, (1, 0, 0 if top < first else 1, 0))
+        pooled.append(F.max_pool2d(band, kernel_size=3, stride=2))
+    return torch.cat(pooled, dim=2)
 
 
 def fold_batch_norm(encoder: Encoder) -> Encoder:

@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 from model.channels import ChannelSet
+from model.nearby import most_alike
 from model.portraits import AREA, MASS, OUTLINE, SAMPLES, SPREAD, Portraits, core, shapes, surroundings
 from model.sampling import evenly
+from model.side_by_side import Crew
 
 NAMES = (
     "mass",
@@ -80,6 +82,7 @@ class Witness:
         self._portraits: dict[int, Portraits] = {}
         self._newest: tuple[list[tuple[int, bytes]], Portraits | None] = ([], None)
         self._memory = torch.ones(len(self._regions), device=self._device)
+        self._crew = Crew()
 
     @property
     def memory(self) -> np.ndarray:
@@ -215,24 +218,17 @@ class Witness:
         """
         if self._batched:
             return torch.cat([self._anywhere(queries, some, targets) for some in places.split(_REGIONS)])
-        return torch.stack([self._near(queries, *each, targets) for each in zip(places, count, strict=True)])
+        frame = targets.view(self._rows, self._columns, -1)
 
-    def _near(self, queries: Tensor, places: Tensor, count: Tensor, targets: Tensor) -> Tensor:
-        """(SAMPLES,), by the part of the frame that is within reach: least work, but the host must know which."""
-        found = places.clone()
-        places = places[count]
-        if not len(places):
+        def of_region(region: int) -> Tensor:
+            found = places[region].clone()
+            own = places[region][count[region]]  # they come first
+            if len(own):
+                best = most_alike(queries[own], own.numpy(), frame, self._radius)
+                found[: len(own)] = torch.from_numpy(best)
             return found
-        y, x = places // self._columns, places % self._columns
-        top, left = max(0, int(y.min()) - self._radius), max(0, int(x.min()) - self._radius)
-        bottom = min(self._rows, int(y.max()) + self._radius + 1)
-        right = min(self._columns, int(x.max()) + self._radius + 1)
-        window = targets.view(self._rows, self._columns, -1)[top:bottom, left:right]
-        scores = (queries[places] @ window.flatten(0, 1).T).float()
-        far = self._far(y, x, torch.arange(top, bottom), torch.arange(left, right))
-        index, width = scores.masked_fill_(far, -1).argmax(dim=1), right - left
-        found[: len(places)] = (index // width + top) * self._columns + index % width + left
-        return found
+
+        return torch.stack(self._crew.each(of_region, range(len(places))))
 
     def _anywhere(self, queries: Tensor, places: Tensor, targets: Tensor) -> Tensor:
         """(R, SAMPLES), by the whole frame: nothing needs to be known of where the cells lie."""

@@ -12,19 +12,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from model.cell_colours import COLOURS, cell_colours
 from model.checkpoint import Checkpoint
 from model.encoder import CHANNELS, fold_batch_norm
 from model.errors import ModelError
+from model.fused import FusedEncoder
+from model.fused import available as fused_available
 from model.geometry import Grid
 from model.training.augment import lightness
 from model.winograd import available as winograd_available
 from model.winograd import use_winograd
 
 # Raised with every change of what features come out for a picture: those kept on disk are of one number only.
-ENCODING = 2
+ENCODING = 3
 
 
 class FeatureExtractor:
@@ -60,7 +61,9 @@ class FeatureExtractor:
         if self.device.type == "cpu" and self.dtype == torch.float32 and winograd_available():
             use_winograd(encoder)
             self._format = torch.contiguous_format
-        self._encoder = encoder.to(memory_format=self._format)  # type: ignore[call-overload]
+        self._encoder: nn.Module = encoder.to(memory_format=self._format)  # type: ignore[call-overload]
+        if self.device.type == "cpu" and self.dtype == torch.bfloat16 and fused_available():
+            self._encoder = FusedEncoder(encoder)
 
     @property
     def channels(self) -> int:
@@ -93,9 +96,11 @@ class FeatureExtractor:
             if len(some) < self.batch:
                 x = torch.cat([x, x[-1:].expand(self.batch - len(some), -1, -1, -1)])
             colours = cell_colours(x)
-            x = self._encoder(self._seen(x).contiguous(memory_format=self._format)).permute(0, 2, 3, 1)
-            x = torch.cat([F.normalize(x.float(), dim=-1), colours], dim=-1).to(self.half).to(self.dtype)
-            found += x[: len(some)].unbind()
+            x = self._encoder(self._seen(x).contiguous(memory_format=self._format)).permute(0, 2, 3, 1).float()
+            described = x.new_empty(*x.shape[:3], self.width, dtype=self.half)
+            described[..., :CHANNELS] = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=1e-12)
+            described[..., CHANNELS:] = colours
+            found += described[: len(some)].to(self.dtype).unbind()
         return found
 
     def _picture(self, image: np.ndarray, grid: Grid) -> Tensor:
@@ -133,15 +138,6 @@ class FeatureExtractor:
             "device": _machine(self.device.type, self.device.index),
             "torch": torch.__version__,
         } | ({"batch": str(self.batch)} if self.batch > 1 else {})
-
-
-def centred(features: Tensor) -> Tensor:
-    """(rows, columns, C) features of one frame less their mean, of length 1 again, in their own dtype.
-
-    Behind the last ReLU all features of a frame point much the same way; what they share tells no cell from another.
-    """
-    full = features.float()
-    return F.normalize(full - full.mean(dim=(0, 1)), dim=-1).to(features.dtype)
 
 
 def _fold_normalisation(conv: nn.Conv2d, checkpoint: Checkpoint) -> None:

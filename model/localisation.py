@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from model.channels import ChannelSet
+from model.nearby import place_of_highest
 from model.sampling import evenly
 
 Places = Tensor
@@ -119,7 +120,7 @@ def nearest(places: Places, tile: int, rows: int, columns: int) -> Tensor:
     return distance.nan_to_num(nan=torch.inf).argmin(dim=0)
 
 
-def search(query: Tensor, reference: Tensor, shares: Tensor) -> Sightings:
+def search(query: Tensor, reference: Tensor, shares: Tensor, *, batched: bool = False) -> Sightings:
     """Looks for objects in a whole frame.
 
     A cell of an object counts when its best match in the frame is, of all cells of the reference, best matched by one
@@ -129,13 +130,15 @@ def search(query: Tensor, reference: Tensor, shares: Tensor) -> Sightings:
         query: (rows, columns, C) L2-normalised features of the frame.
         reference: the same of a frame that shows the objects.
         shares: (O, rows, columns) of the objects there.
+        batched: whether nothing may be read back, as on a GPU.
     """
+    best = _best_matched if batched else _best_matched_here
     columns, maps = query.shape[1], shares.flatten(1)
     highest = maps.amax(dim=1, keepdim=True)
     cells, counts = evenly((maps > highest / 2) & (highest > _SEEN), _SAMPLES)
     flat, known = query.flatten(0, 1), reference.flatten(0, 1)
-    there = _best_matched(known[cells.flatten()], flat)
-    back = _best_matched(flat[there], known).view_as(cells)
+    there = best(known[cells.flatten()], flat)
+    back = best(flat[there], known).view_as(cells)
     there = there.view_as(cells)
     apart = torch.hypot((back // columns - cells // columns).float(), (back % columns - cells % columns).float())
     returned = counts & (apart <= _RETURN)
@@ -149,6 +152,11 @@ def _best_matched(cells: Tensor, frame: Tensor) -> Tensor:
     """(n,) which of a frame's cells is most similar to each of n, a bounded number of similarities at a time."""
     parts = [(part @ frame.T).argmax(dim=1) for part in cells.split(_AT_A_TIME)]
     return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _best_matched_here(cells: Tensor, frame: Tensor) -> Tensor:
+    """As `_best_matched`, on a CPU."""
+    return torch.cat([place_of_highest(part @ frame.T) for part in cells.split(_AT_A_TIME)])
 
 
 def _median(values: Tensor, counts: Tensor) -> Tensor:

@@ -319,7 +319,9 @@ class Propagator:
                 shown.setdefault(slot, []).append(number)
         for slot, numbers in shown.items():
             those = self._upload(numbers)
-            found = search(features, self._memory.read(slot), self._shares[slot].index_select(0, those))
+            shares = self._shares[slot].index_select(0, those)
+            batched = isinstance(self._memory, BatchedMemory)
+            found = search(features, self._memory.read(slot), shares, batched=batched)
             moved = found.moved.index_select(1, self._upload((0, 1, 0, 0, 1, 1)))
             there = self._places[slot].index_select(0, those) + moved
             last = self._last.index_select(0, those)

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.compiled import held
 from model.tile_loops import copy_rows
-from model.tiles import held
 
 
 class Strip:

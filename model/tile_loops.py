@@ -13,26 +13,12 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import overload
 from numpy.typing import NDArray
 
-from model.compiled import compiled
+from model.compiled import compiled, number
 
 GROUPED = 8
 """How many candidates of a window's row one maximum stands for, in the stages of top-k."""
-
-
-def _number(held: Any) -> float:
-    """A score as it is held: float32 as it is, bfloat16 as the 16 bits of an integer."""
-    raise NotImplementedError  # compiled code only
-
-
-@overload(_number, strict=False)
-def _of_number(held: Any) -> Any:
-    if isinstance(held, types.Float):
-        return lambda held: held
-    return lambda held: np.int32(np.int32(held) << np.int32(16)).view(np.float32)
 
 
 @compiled
@@ -145,7 +131,7 @@ def undecided(
         for n in range(count):
             down, across = y - rows[n], x - columns[n]
             near = np.int32(down * down + across * across) <= reach
-            bound[n] = max(bound[n], _number(here[n]) + more if near else np.float32(-np.inf))
+            bound[n] = max(bound[n], number(here[n]) + more if near else np.float32(-np.inf))
     # Every candidate goes down the list of the best so far and leaves the lower number behind: for all cells at once.
     best = np.full((top_k, count), -np.inf, np.float32)
     falling = np.empty(count, np.float32)
@@ -155,7 +141,7 @@ def undecided(
         for n in range(count):
             down, across = y - rows[n], x - columns[n]
             near = np.int32(down * down + across * across) <= reach
-            falling[n] = _number(here[n]) + more if near else np.float32(-np.inf)
+            falling[n] = number(here[n]) + more if near else np.float32(-np.inf)
         for k in range(top_k):
             highest = best[k]
             for n in range(count):
@@ -223,7 +209,7 @@ def maxima(
                 here, highest = scores[y, s, x], of_groups[y, s, x // GROUPED]
                 more = favour[s]
                 for n in range(count):
-                    highest[n] = max(highest[n], _number(here[n]) + more + far[n])
+                    highest[n] = max(highest[n], number(here[n]) + more + far[n])
         for s in range(len(slots)):
             top = of_rows[y, s]
             for group in range(of_groups.shape[2]):
@@ -296,7 +282,7 @@ def select(
             for x in range(low, high):
                 if valid[slots[s], row, left + x]:
                     down, across = y - own_row, x - own_column
-                    score = _number(scores[y, s, x, n]) + favour[s]
+                    score = number(scores[y, s, x, n]) + favour[s]
                     _insert_near(best, apart, place_of, score, down * down + across * across, line * span + x)
         total = np.float32(0.0)
         for i in range(top_k):

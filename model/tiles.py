@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from model import tile_loops
 from model.affinity import Matches
+from model.compiled import held
 
 # Ruling cells out costs a part of what matching them costs; with more of the windows than this it does not pay.
 _WORTH_RULING_OUT = 0.25
@@ -232,8 +232,3 @@ class TileMatcher:
         sources = np.empty((len(cells), settings.top_k), np.int64)
         tile_loops.select(*candidates, *how, settings.temperature, weights, sources)
         return Matches(*(torch.from_numpy(found) for found in (tile.of_frame[picked], weights, sources)))
-
-
-def held(values: Tensor) -> NDArray[Any]:
-    """A tensor as the compiled loops take it: bfloat16, which NumPy does not have, as the integers that hold it."""
-    return (values.view(torch.int16) if values.dtype == torch.bfloat16 else values).numpy()

@@ -46,7 +46,7 @@ def test_beside_features_the_share_says_whose_similarity_counts(dtype: torch.dty
     features = torch.nn.functional.normalize(torch.rand(2, 2, 8), dim=-1).to(dtype)
     colours = torch.zeros(2, 2, 3)
     colours[0, 0, 0] = 1.0  # 50 units lighter than the others
-    found = ColourFeatures(CPU).beside(features, colours, 0.25)
+    found = ColourFeatures(CPU).beside(features.float(), colours, 0.25, dtype)
     assert found.dtype == dtype
     assert found.is_contiguous()
     flat, alone = found.flatten(0, 1).float(), features.flatten(0, 1).float()
