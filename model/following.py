@@ -9,6 +9,7 @@ joint top-k over all frames, softmax over the temperature.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Unpack
 
 import numpy as np
@@ -19,7 +20,7 @@ from model.affinity import Matches
 from model.padded import PaddedMemory, WindowSettings
 from model.side_by_side import Crew
 from model.strips import Strip
-from model.tiles import Group, Settings, Tile, TileMatcher, Windows
+from model.tiles import Group, Settings, TileMatcher, Windows, in_order
 
 
 class FollowingMemory(PaddedMemory):
@@ -60,41 +61,21 @@ class FollowingMemory(PaddedMemory):
             For each subset its matches, tile by tile.
         """
         corners = self._corners(moved)
-        everything = [Group.of(own, matter, self.slots) for own, matter in zip(slots, active, strict=True)]
-        used = np.array(self._used, np.int64)
+        groups = [Group.of(own, matter, self.slots) for own, matter in zip(slots, active, strict=True)]
         extra = np.array([favour.get(slot, 0.0) for slot in range(self.slots)], np.float32)
 
-        def of_column(column: int) -> list[list[Matches]]:
-            found: list[list[Matches]] = [[] for _ in everything]
+        def of_column(column: int) -> list[dict[int, Matches]]:
             matcher, strip = self._spare.pop() if self._spare else self._desk()
             strip.forget()
+            found = []
             for row in range(self.tile_rows):
-                here = corners[:, row, column]
-                windows = Windows(used, here[used], extra[used])
-                held = [group.held(windows, self._span) for group in everything]
-                groups = [n for n, count in enumerate(held) if count]
-                if not groups:
-                    continue
-                tile = Tile.of(query, self.tile, row, column)
-                picked = tile.every
-                if len(groups) == 1:
-                    only = everything[groups[0]]
-                    windows = Windows(only.slots, here[only.slots], extra[only.slots])
-                    if matcher.worth_ruling_out(held[groups[0]], len(only.slots)):
-                        first, down = self._first(windows), self._padded[1]
-                        picked = matcher.undecided(tile, only, windows, self._keys, first, down)
-                    if not len(picked):
-                        continue
-                keys = strip.window(windows.slots, windows.corners + self._span, row, column)
-                scores = matcher.score(tile, picked, keys)
-                for n in groups:
-                    found[n].append(matcher.select(scores, tile, picked, windows, everything[n]))
+                place = _Place(self, strip, row, column, corners[:, row, column], extra)
+                found.append(matcher.matches(query, row, column, place, groups))
             self._spare.append((matcher, strip))
             return found
 
         # Column by column, as windows are gathered.
-        columns = self._crew.each(of_column, range(self.tile_columns))
-        return [[match for found in columns for match in found[n]] for n in range(len(everything))]
+        return in_order(self._crew.each(of_column, range(self.tile_columns)), len(groups))
 
     def _desk(self) -> tuple[TileMatcher, Strip]:
         return TileMatcher(self._settings, self._inside, self._keys), Strip(self._keys, self.tile, self._span)
@@ -108,8 +89,26 @@ class FollowingMemory(PaddedMemory):
         corners: NDArray[np.int64] = np.clip(own - moved, -self._span, np.array(self._padded) - 2 * self._span)
         return corners
 
-    def _first(self, windows: Windows) -> NDArray[np.int64]:
-        """Which of the keys is the first of each window."""
-        height, width = self._padded
-        y, x = (windows.corners + self._span).T
-        return (windows.slots * height + y) * width + x
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Where the windows of a tile are: where its object was (a `model.tiles.Place`)."""
+
+    memory: FollowingMemory
+    strip: Strip
+    row: int
+    column: int
+    corners: NDArray[np.int64]  # (all slots, 2)
+    favour: NDArray[np.float32]  # (all slots,)
+
+    def windows(self, slots: NDArray[np.int64] | None) -> Windows:
+        slots = np.array(self.memory._used, np.int64) if slots is None else slots
+        return Windows(slots, self.corners[slots], self.favour[slots])
+
+    def first(self, windows: Windows) -> tuple[NDArray[np.int64], int]:
+        height, width = self.memory._padded
+        y, x = (windows.corners + self.memory._span).T
+        return (windows.slots * height + y) * width + x, width
+
+    def shown(self, windows: Windows) -> tuple[Windows, Tensor]:
+        return windows, self.strip.window(windows.slots, windows.corners + self.memory._span, self.row, self.column)

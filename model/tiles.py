@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -73,11 +74,6 @@ class Tile:
         of_frame = (row * side + y) * frame.shape[1] + column * side + x
         return cls((y * side + x).ravel(), of_frame.ravel(), features.flatten(0, 1))
 
-    @property
-    def every(self) -> NDArray[np.int64]:
-        """(L,) positions of all its cells."""
-        return np.arange(len(self.cells))
-
 
 @dataclass(frozen=True, eq=False)
 class Windows:
@@ -126,17 +122,32 @@ class Group:
         return tile_loops.count(self.matter, windows.slots, windows.corners, span)
 
 
+class Place(Protocol):
+    """How a tile's windows lie in a memory."""
+
+    def windows(self, slots: NDArray[np.int64] | None) -> Windows:
+        """The windows in some slots; None: in all that hold a frame."""
+
+    def first(self, windows: Windows) -> tuple[NDArray[np.int64], int]:
+        """(S,) which of the memory's cells is the first of each window, and how many lie between one and the one below
+        it."""
+
+    def shown(self, windows: Windows) -> tuple[Windows, Tensor]:
+        """(span * S * span, C) what the windows show, by row, slot and column; they may come with those of more slots,
+        and which they are is told."""
+
+
 class TileMatcher:
     """Room for the work on a tile, used for one tile after the other.
 
     Args:
         settings: what the affinity is.
         valid: (slots, rows, columns) bool, kept up to date by the caller: which cells of memory may be matched.
-        keys: any tensor of the memory's, for its dtype and number of channels (its last axis).
+        keys: (..., C) the memory.
     """
 
     def __init__(self, settings: Settings, valid: NDArray[np.bool_], keys: Tensor) -> None:
-        self._settings, self._valid = settings, valid
+        self._settings, self._valid, self._keys = settings, valid, held(keys).reshape(-1, keys.shape[-1])
         slots, span, cells = len(valid), settings.span, settings.tile**2
         groups = -(-span // tile_loops.GROUPED)
         gathered = int(_WORTH_RULING_OUT * slots * span * span) + _NEAR_SLOTS * cells
@@ -146,27 +157,53 @@ class TileMatcher:
         self._of_groups = np.empty(span * slots * groups * cells, np.float32)
         self._of_rows = np.empty(span * slots * cells, np.float32)
 
-    def worth_ruling_out(self, held: float, slots: int) -> bool:
-        """Whether to ask for `undecided`, by how many cells that matter the windows of so many slots hold."""
-        return held <= _WORTH_RULING_OUT * slots * self._settings.span**2
+    def matches(
+        self, query: Tensor, row: int, column: int, place: Place, groups: Sequence[Group]
+    ) -> dict[int, Matches]:
+        """Matches of a tile's cells, for each group that a cell of it may match something for which matters.
 
-    def undecided(
-        self, tile: Tile, group: Group, windows: Windows, keys: Tensor, first: NDArray[np.int64], down: int
+        Args:
+            query: (rows, columns, C) features of the new frame.
+            row, column: of the tile, among tiles.
+            place: where its windows are.
+
+        Returns:
+            By the group's position. Cells that surely match nothing that matters may be left out.
+        """
+        windows = place.windows(None)
+        matter = {n: group.held(windows, self._settings.span) for n, group in enumerate(groups)}
+        wanted = [n for n, count in matter.items() if count]
+        if not wanted:
+            return {}
+        tile = Tile.of(query, self._settings.tile, row, column)
+        picked = np.arange(len(tile.cells))
+        if len(wanted) == 1:
+            only = groups[wanted[0]]
+            windows = place.windows(only.slots)
+            if matter[wanted[0]] <= _WORTH_RULING_OUT * len(only.slots) * self._settings.span**2:
+                picked = self._undecided(tile, only, windows, *place.first(windows))
+            if not len(picked):
+                return {}
+        windows, keys = place.shown(windows)
+        scores = self._score(tile, picked, keys)
+        return {n: self._select(scores, tile, picked, windows, groups[n]) for n in wanted}
+
+    def _undecided(
+        self, tile: Tile, group: Group, windows: Windows, first: NDArray[np.int64], down: int
     ) -> NDArray[np.int64]:
         """The positions in the tile of the cells that may have a match that matters.
 
         Two parts of the window tell, and most of a frame is decided by them: the candidates that matter, and those
-        around the tile's own place in the latest slots. For where it is `worth_ruling_out`.
+        around the tile's own place in the latest slots.
 
         Args:
             windows: of the group's slots, in its order.
-            keys: (..., C) the memory.
-            first: (S,) which of the keys is a window's first; `down` lie between one and the one below it.
+            first, down: as a `Place` has them.
         """
-        assert group.matter is not None
         settings, late = self._settings, max(0, len(windows.slots) - _NEAR_SLOTS)
+        assert group.matter is not None
         matters, others = tile_loops.gather(
-            held(keys).reshape(-1, keys.shape[-1]),
+            self._keys,
             first,
             down,
             group.matter,
@@ -179,7 +216,7 @@ class TileMatcher:
             self._where,
         )
         if others < settings.top_k:
-            return tile.every
+            return np.arange(len(tile.cells))
         rows = -(-(matters + others) // _ROWS) * _ROWS
         scores = self._scores[: rows * len(tile.features)].view(rows, -1)
         torch.mm(self._gathered[:rows], tile.features.T, out=scores)
@@ -197,7 +234,7 @@ class TileMatcher:
             _ROUNDING,
         )
 
-    def score(self, tile: Tile, picked: NDArray[np.int64], keys: Tensor) -> Tensor:
+    def _score(self, tile: Tile, picked: NDArray[np.int64], keys: Tensor) -> Tensor:
         """(span, S, span, n or more) similarities of some cells of a tile, which the next call overwrites.
 
         Args:
@@ -213,11 +250,11 @@ class TileMatcher:
         torch.mm(keys, features.T, out=scores)
         return scores.view(span, -1, span, len(features))
 
-    def select(self, scores: Tensor, tile: Tile, picked: NDArray[np.int64], windows: Windows, group: Group) -> Matches:
+    def _select(self, scores: Tensor, tile: Tile, picked: NDArray[np.int64], windows: Windows, group: Group) -> Matches:
         """The matches of some cells of a tile.
 
         Args:
-            scores, picked: as of `score`.
+            scores, picked: as of `_score`.
             windows: of the slots that the scores are of; only those of the group are matched.
         """
         settings, cells = self._settings, tile.cells[picked]
@@ -232,3 +269,8 @@ class TileMatcher:
         sources = np.empty((len(cells), settings.top_k), np.int64)
         tile_loops.select(*candidates, *how, settings.temperature, weights, sources)
         return Matches(*(torch.from_numpy(found) for found in (tile.of_frame[picked], weights, sources)))
+
+
+def in_order(columns: Sequence[Sequence[dict[int, Matches]]], groups: int) -> list[list[Matches]]:
+    """What was found in every column's tiles, for each group tile by tile."""
+    return [[found[n] for column in columns for found in column if n in found] for n in range(groups)]

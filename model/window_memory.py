@@ -14,7 +14,7 @@ from model.affinity import Matches
 from model.errors import InputError
 from model.padded import WindowSettings
 from model.side_by_side import Crew
-from model.tiles import Group, Settings, Tile, TileMatcher, Windows
+from model.tiles import Group, Settings, TileMatcher, Windows, in_order
 
 
 class WindowMemory:
@@ -43,15 +43,15 @@ class WindowMemory:
             raise InputError("A window memory needs positive sizes, a radius of 0 or more and a temperature above 0.")
         self.rows, self.columns, self.slots, self._tile = rows, columns, slots, tile
         self._settings = Settings(radius, top_k, temperature, tile)
-        self._tile_rows, self._tile_columns, span = -(-rows // tile), -(-columns // tile), self._settings.span
-        self._padded = (self._tile_rows * tile + 2 * radius, self._tile_columns * tile + 2 * radius)
-        self._keys = torch.zeros(self._tile_columns, self._padded[0], slots, span, channels, dtype=dtype)
+        self.tile_rows, self.tile_columns, span = -(-rows // tile), -(-columns // tile), self._settings.span
+        self._padded = (self.tile_rows * tile + 2 * radius, self.tile_columns * tile + 2 * radius)
+        self._keys = torch.zeros(self.tile_columns, self._padded[0], slots, span, channels, dtype=dtype)
         self._valid = np.zeros((slots, rows, columns), np.bool_)
         # Of every tile, its windows' first row and column in the frame: they are the same in all slots.
-        row, column = np.arange(self._tile_rows)[:, None] * tile, np.arange(self._tile_columns) * tile
+        row, column = np.arange(self.tile_rows)[:, None] * tile, np.arange(self.tile_columns) * tile
         corners = np.stack(np.broadcast_arrays(row, column), axis=-1) - radius
         self._corners = np.repeat(corners[:, :, None], slots, axis=2)
-        self._no_favour = np.zeros(slots, np.float32)
+        self._every, self._no_favour = np.arange(slots), np.zeros(slots, np.float32)
         self._crew = Crew()
         self._spare: list[TileMatcher] = []  # one for each of the crew's threads, once they have worked
 
@@ -82,44 +82,34 @@ class WindowMemory:
         Returns:
             For each subset its matches, tile by tile; cells left out do not appear.
         """
-        everything = [Group.of(own, matter, self.slots) for own, matter in zip(slots, active, strict=True)]
+        groups = [Group.of(own, matter, self.slots) for own, matter in zip(slots, active, strict=True)]
 
-        def of_column(column: int) -> list[list[Matches]]:
-            found: list[list[Matches]] = [[] for _ in everything]
+        def of_column(column: int) -> list[dict[int, Matches]]:
             matcher = self._spare.pop() if self._spare else TileMatcher(self._settings, self._valid, self._keys)
-            for row in range(self._tile_rows):
-                windows = self._windows(np.arange(self.slots), row, column)
-                held = [group.held(windows, self._settings.span) for group in everything]
-                groups = [n for n, count in enumerate(held) if count]
-                if not groups:
-                    continue
-                tile, only = Tile.of(query, self._tile, row, column), everything[groups[0]]
-                picked = tile.every
-                if len(groups) == 1 and matcher.worth_ruling_out(held[groups[0]], len(only.slots)):
-                    first, down = self._first(only.slots, row, column), self.slots * self._settings.span
-                    of_group = self._windows(only.slots, row, column)
-                    picked = matcher.undecided(tile, only, of_group, self._keys, first, down)
-                    if not len(picked):
-                        continue
-                scores = matcher.score(tile, picked, self._window(row, column))
-                for n in groups:
-                    found[n].append(matcher.select(scores, tile, picked, windows, everything[n]))
+            rows = range(self.tile_rows)
+            found = [matcher.matches(query, row, column, _Place(self, row, column), groups) for row in rows]
             self._spare.append(matcher)
             return found
 
         # Column by column, as the keys lie.
-        columns = self._crew.each(of_column, range(self._tile_columns))
-        return [[match for found in columns for match in found[n]] for n in range(len(everything))]
+        return in_order(self._crew.each(of_column, range(self.tile_columns)), len(groups))
 
-    def _windows(self, slots: NDArray[np.int64], row: int, column: int) -> Windows:
-        """A tile's windows in some slots."""
-        return Windows(slots, self._corners[row, column, : len(slots)], self._no_favour[: len(slots)])
 
-    def _window(self, row: int, column: int) -> Tensor:
-        """(span * slots * span, C): what a tile's windows show."""
-        top, span = row * self._tile, self._settings.span
-        return self._keys[column, top : top + span].view(-1, self._keys.shape[-1])
+class _Place:
+    """Where the windows of a tile are: at its own place, in every slot (a `model.tiles.Place`)."""
 
-    def _first(self, slots: NDArray[np.int64], row: int, column: int) -> NDArray[np.int64]:
-        """Which of the keys is the first of a tile's window in each of the slots."""
-        return ((column * self._padded[0] + row * self._tile) * self.slots + slots) * self._settings.span
+    def __init__(self, memory: WindowMemory, row: int, column: int) -> None:
+        self._memory, self.row, self.column = memory, row, column
+
+    def windows(self, slots: NDArray[np.int64] | None) -> Windows:
+        memory, slots = self._memory, self._memory._every if slots is None else slots
+        return Windows(slots, memory._corners[self.row, self.column, : len(slots)], memory._no_favour[: len(slots)])
+
+    def first(self, windows: Windows) -> tuple[NDArray[np.int64], int]:
+        memory = self._memory
+        line, span = self.column * memory._padded[0] + self.row * memory._tile, memory._settings.span
+        return (line * memory.slots + windows.slots) * span, memory.slots * span
+
+    def shown(self, windows: Windows) -> tuple[Windows, Tensor]:
+        keys, top = self._memory._keys, self.row * self._memory._tile
+        return self.windows(None), keys[self.column, top : top + keys.shape[3]].view(-1, keys.shape[-1])
