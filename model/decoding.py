@@ -101,8 +101,8 @@ def _masks(channels: ChannelSet, values: Tensor, known: np.ndarray) -> dict[int,
         best[here] = torch.maximum(best[here], share)
     winner[best <= 1 - total] = 0
     picture = winner.numpy()
-    for identity, _ in supports:
-        masks[identity][y0:y1, x0:x1] = picture == identity
+    for identity, (y, x, _) in supports:
+        masks[identity][y, x] = picture[y.start - y0 : y.stop - y0, x.start - x0 : x.stop - x0] == identity
     return masks
 
 

@@ -51,8 +51,8 @@ class FollowingMemory(PaddedMemory):
         Args:
             query: (rows, columns, C) L2-normalised features of the new frame.
             slots: for each subset, which slots may be matched, the latest last.
-            active: for each subset, (slots in it, rows, columns) bool of the memory cells that matter. Tiles whose
-                windows hold none are left out, and cells that surely match none where only one subset needs their tile.
+            active: for each subset, (slots in it, rows, columns) bool of the memory cells that matter. A cell of the
+                new frame that surely matches none of them may be left out.
             moved: (all slots, tile rows, tile columns, 2) cells down and right that what a tile shows has moved since
                 the slot's frame.
             favour: slot to what is added to the similarity of its cells.

@@ -170,23 +170,30 @@ class TileMatcher:
         Returns:
             By the group's position. Cells that surely match nothing that matters may be left out.
         """
-        windows = place.windows(None)
-        matter = {n: group.held(windows, self._settings.span) for n, group in enumerate(groups)}
-        wanted = [n for n, count in matter.items() if count]
-        if not wanted:
+        everywhere, most = place.windows(None), _WORTH_RULING_OUT * self._settings.span**2
+        tile: Tile | None = None
+        picked: dict[int, NDArray[np.int64]] = {}
+        for n, group in enumerate(groups):
+            matter = group.held(everywhere, self._settings.span)
+            if not matter:
+                continue
+            tile = tile or Tile.of(query, self._settings.tile, row, column)
+            some = np.arange(len(tile.cells))
+            if matter <= most * len(group.slots):
+                windows = place.windows(group.slots)
+                some = self._undecided(tile, group, windows, *place.first(windows))
+            if len(some):
+                picked[n] = some
+        if tile is None or not picked:
             return {}
-        tile = Tile.of(query, self._settings.tile, row, column)
-        picked = np.arange(len(tile.cells))
-        if len(wanted) == 1:
-            only = groups[wanted[0]]
-            windows = place.windows(only.slots)
-            if matter[wanted[0]] <= _WORTH_RULING_OUT * len(only.slots) * self._settings.span**2:
-                picked = self._undecided(tile, only, windows, *place.first(windows))
-            if not len(picked):
-                return {}
-        windows, keys = place.shown(windows)
-        scores = self._score(tile, picked, keys)
-        return {n: self._select(scores, tile, picked, windows, groups[n]) for n in wanted}
+        if len(picked) == 1:
+            ((only, cells),) = picked.items()
+            windows, keys = place.shown(place.windows(groups[only].slots))
+        else:
+            cells = np.unique(np.concatenate(list(picked.values())))
+            windows, keys = place.shown(everywhere)
+        scores = self._score(tile, cells, keys)
+        return {n: self._select(scores, tile, cells, windows, groups[n]) for n in picked}
 
     def _undecided(
         self, tile: Tile, group: Group, windows: Windows, first: NDArray[np.int64], down: int

@@ -27,7 +27,6 @@ from app.jobspec import JobSpec, default_colour, parse_job, resolve, rgb
 from app.results import ResultStore
 from app.settings import settings
 from app.storage import LocalStore
-from model.cores import available_cores
 from model.errors import InputError
 from model.evaluation.benchmark import Benchmark, Clip, ClipScore
 from model.labels import Anchor, FrameResult, rle
@@ -150,8 +149,7 @@ class _Runner:
 
     def __init__(self, task: Task, workers: int) -> None:
         self._task = task
-        # Half of a process's cores for matching: frames are encoded beside it.
-        prepare_process(task.threads or max(1, available_cores() // (2 * workers)))
+        prepare_process(task.threads, processes=workers)
         self._models = WarmModels(settings().home, task.device)
 
     def run(self, clip: Clip, on_frames: Callable[[int], None]) -> Outcome:

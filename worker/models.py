@@ -51,17 +51,21 @@ class WarmModels:
         return extractor
 
 
-def prepare_process(threads: int) -> None:
+def prepare_process(threads: int, *, processes: int = 1) -> None:
     """Sets this process up for the model on the CPU; called once, before the model is loaded.
 
     Frames are encoded in threads of their own, beside the matching in the caller's thread (`model.lookahead`), so each
-    side takes half of the cores. Results do not depend on the number.
+    side splits its operations over half of the cores. Tiles are matched side by side (`model.side_by_side`), on as many
+    threads as there are cores, since encoding and matching take turns in waiting for each other. Results do not depend
+    on the number.
 
     Args:
         threads: how many threads the model takes; 0 shares the cores between encoding and matching.
+        processes: how many processes like this one share the cores.
     """
-    torch.set_num_threads(threads or max(1, available_cores() // 2))
-    set_threads(threads or available_cores())
+    cores = max(1, available_cores() // processes)
+    torch.set_num_threads(threads or max(1, cores // 2))
+    set_threads(threads or cores)
     _keep_freed_memory()
 
 

@@ -134,7 +134,7 @@ def test_sizes_that_make_no_sense_are_refused() -> None:
 @pytest.mark.parametrize(("slots", "subset"), [(1, [0]), (3, [0, 1, 2]), (8, list(range(8))), (5, [3, 1])])
 @pytest.mark.parametrize(("rows", "columns"), [(40, 56), (37, 51)])
 def test_cells_ruled_out_would_have_brought_nothing(
-    dtype: torch.dtype, slots: int, subset: list[int], rows: int, columns: int
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, slots: int, subset: list[int], rows: int, columns: int
 ) -> None:
     step = np.array([1, 2])
     # Frames that resemble each other but for the camera, which moves on by a step a frame.
@@ -167,7 +167,8 @@ def test_cells_ruled_out_would_have_brought_nothing(
     ruled_out[torch.cat([match.cells for match in ruled])] = False
     assert carried[0].any()
     assert not carried[0][ruled_out].any()
-    tiles = memory.matches(frames[-1], [subset] * 2, [labels[subset] > 0] * 2, moved, favour)[0]
+    monkeypatch.setattr("model.tiles._WORTH_RULING_OUT", 0)
+    tiles = memory.matches(frames[-1], [subset], [labels[subset] > 0], moved, favour)[0]
     left, of_tiles = (sum(len(match.cells) for match in matches) for matches in (ruled, tiles))
     assert left < 0.7 * of_tiles, "beyond whole tiles, single cells are to be left out"
 

@@ -151,7 +151,7 @@ def test_tiles_left_out_would_have_brought_nothing(place: tuple[int, int]) -> No
 @pytest.mark.parametrize(("slots", "subset"), [(1, [0]), (3, [0, 1, 2]), (8, list(range(8))), (4, [3, 1])])
 @pytest.mark.parametrize(("rows", "columns"), [(40, 56), (37, 51)])
 def test_cells_ruled_out_would_have_brought_nothing(
-    dtype: torch.dtype, slots: int, subset: list[int], rows: int, columns: int
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, slots: int, subset: list[int], rows: int, columns: int
 ) -> None:
     # Frames that resemble each other, as a video's do: a cell's best matches are mostly around its own place.
     still = features(rows, columns, seed=1)
@@ -173,8 +173,29 @@ def test_cells_ruled_out_would_have_brought_nothing(
     assert not expected[ruled_out].any()
     assert expected.any()
     left = sum(len(match.cells) for match in ruled)
-    tiles = sum(len(match.cells) for match in memory.matches(frames[-1], [subset] * 2, [labels[subset] > 0] * 2)[0])
+    monkeypatch.setattr("model.tiles._WORTH_RULING_OUT", 0)
+    tiles = sum(len(match.cells) for match in memory.matches(frames[-1], [subset], [labels[subset] > 0])[0])
     assert left < 0.7 * tiles, "beyond whole tiles, single cells are to be left out"
+
+
+def test_cells_are_ruled_out_for_each_of_several_groups_that_want_one_tile() -> None:
+    # As of objects that were first labelled on different frames.
+    rows, columns, slots = 40, 56, 6
+    still = features(rows, columns, seed=1)
+    memory = WindowMemory(rows, columns, CHANNELS, slots, radius=12, top_k=10, temperature=0.07)
+    labels = torch.zeros(2, slots, rows, columns)
+    for slot in range(slots):
+        memory.write(slot, F.normalize(still + 0.3 * features(rows, columns, seed=2 + slot), dim=-1))
+        labels[0, slot, 12:17, 20:26], labels[1, slot, 20:24, 30:36] = 1.0, 1.0
+    query = F.normalize(still + 0.3 * features(rows, columns, seed=99), dim=-1)
+    subsets = [list(range(slots)), [3, 4, 5]]
+    wanted = [labels[n][subset] > 0 for n, subset in enumerate(subsets)]
+    ruled, whole = memory.matches(query, subsets, wanted), memory.matches(query, subsets, [None, None])
+    for n in range(2):
+        torch.testing.assert_close(_carried(ruled[n], labels[n]), _carried(whole[n], labels[n]), rtol=0, atol=1e-5)
+        assert _carried(whole[n], labels[n]).any()
+        # The two have cells in common, and what is looked at for one of them is told to both.
+        assert sum(len(match.cells) for match in ruled[n]) < rows * columns / 3
 
 
 def test_cells_of_tiles_at_the_frames_edge_are_ruled_out_by_their_own_similarities() -> None:

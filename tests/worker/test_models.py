@@ -10,6 +10,7 @@ import torch
 
 from model.catalogue import find_model
 from model.errors import ModelError
+from model.side_by_side import Crew
 from worker.models import WarmModels, prepare_process
 
 
@@ -80,8 +81,14 @@ def test_a_device_that_is_not_there_is_refused(home: Path) -> None:
     assert caught.value.slug == "bad-device"
 
 
-def test_threads_are_as_many_as_asked_or_half_of_the_cores() -> None:
-    prepare_process(3)
-    assert torch.get_num_threads() == 3
-    prepare_process(0)
-    assert torch.get_num_threads() == max(1, len(os.sched_getaffinity(0)) // 2)
+def test_threads_are_as_many_as_asked_or_share_the_cores() -> None:
+    cores = len(os.sched_getaffinity(0))
+    for threads, processes, of_operations, of_tiles in (
+        (3, 1, 3, 3),
+        (0, 1, max(1, cores // 2), min(cores, 8)),
+        (0, cores, 1, 1),
+        (0, 2 * cores, 1, 1),
+    ):
+        prepare_process(threads, processes=processes)
+        assert torch.get_num_threads() == of_operations
+        assert Crew().threads == of_tiles

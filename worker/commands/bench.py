@@ -89,6 +89,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="frames of each size for the dense reference; 0 leaves it out (default: %(default)s)",
     )
+    parser.add_argument(
+        "--float32", action="store_true", help="as on a processor that has no bfloat16 units, where this one has them"
+    )
     parser.add_argument("--no-flow", dest="flow", action="store_false", help="leave optical flow out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     parser.add_argument("--markdown", metavar="NAME", help="print what docs/performance.md has under that name")
@@ -139,6 +142,7 @@ def _cases(args: argparse.Namespace, folder: Path) -> Iterator[Case]:
         timed_frames=args.timed_frames,
         reference_frames=args.reference_frames,
         flow=args.flow,
+        float32=args.float32,
     )
     if args.video is not None:
         with open_video(args.video, limits=settings().limits) as source:

@@ -68,6 +68,7 @@ class Case:
         timed_frames: of how many frames, memory being full, the stages are timed.
         reference_frames: how many the dense reference does; 0 leaves it out.
         flow: whether optical flow does it too.
+        float32: whether features are held in float32 whatever the device prefers.
     """
 
     video: Path
@@ -82,6 +83,7 @@ class Case:
     timed_frames: int = 10
     reference_frames: int = 3
     flow: bool = True
+    float32: bool = False
 
 
 def measure_apart(case: Case) -> dict[str, Any]:
@@ -130,6 +132,8 @@ class _Run:
         self.recent = min(self.preset.recent_frames, len(self.frames) - 2)
         models = WarmModels(settings().home, case.device)
         self.extractor = models.get(self.spec.options.model, self.spec.options.model_sha256)
+        if case.float32:
+            self.extractor = FeatureExtractor(self.extractor.checkpoint, device=case.device, dtype=torch.float32)
 
     def go(self) -> dict[str, Any]:
         self.extractor(next(self.source.frames(0, 1)).image, self.channels.grid)  # loading is not what is timed

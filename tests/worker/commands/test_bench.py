@@ -33,12 +33,14 @@ def test_a_video_of_one_s_own(installed: Path, tmp_path: Path, capsys: pytest.Ca
     write_clip(clip, tmp_path / "film.mp4")
     (tmp_path / "first.png").write_bytes(indexed_png.encode(clip.mask(0)))
     given = ["--video", str(tmp_path / "film.mp4"), "--mask", str(tmp_path / "first.png"), "--reference-frames", "0"]
-    assert main(["bench", *given, *QUICK, "--quiet", "--markdown", "own", "--json", str(tmp_path / "own.json")]) == 0
+    how = ["--float32", "--quiet", "--markdown", "own", "--json", str(tmp_path / "own.json")]
+    assert main(["bench", *given, *QUICK, *how]) == 0
     said = capsys.readouterr()
     assert said.err == ""
     report = json.loads((tmp_path / "own.json").read_text())
     assert said.out == markdown(report, "own") + "\n"
     (run,) = report["runs"]
+    assert run["precision"] == "float32"
     assert (run["objects"], run["frames"], run["J"], run["whole_vs_dense"]) == (2, 4, None, None)
 
 
