@@ -123,31 +123,27 @@ def undecided(
     """
     count, place = len(cells), span * span
     rows, columns = _places(cells, tile, radius)
-    reach = np.int32(radius * radius)
+    seen = np.empty(count, np.float32)
     bound = np.full(count, -np.inf, np.float32)
-    for i in range(matters):
-        y, x = np.int32(where[i] // span % span), np.int32(where[i] % span)
-        more, here = favour[where[i] // place], scores[i]
-        for n in range(count):
-            down, across = y - rows[n], x - columns[n]
-            near = np.int32(down * down + across * across) <= reach
-            bound[n] = max(bound[n], number(here[n]) + more if near else np.float32(-np.inf))
     # Every candidate goes down the list of the best so far and leaves the lower number behind: for all cells at once.
     best = np.full((top_k, count), -np.inf, np.float32)
-    falling = np.empty(count, np.float32)
-    for i in range(matters, matters + others):
+    for i in range(matters + others):
         y, x = np.int32(where[i] // span % span), np.int32(where[i] % span)
         more, here = favour[where[i] // place], scores[i]
         for n in range(count):
             down, across = y - rows[n], x - columns[n]
-            near = np.int32(down * down + across * across) <= reach
-            falling[n] = number(here[n]) + more if near else np.float32(-np.inf)
+            near = np.int32(down * down + across * across) <= np.int32(radius * radius)
+            seen[n] = number(here[n]) + more if near else np.float32(-np.inf)
+        if i < matters:
+            for n in range(count):
+                bound[n] = max(bound[n], seen[n])
+            continue
         for k in range(top_k):
             highest = best[k]
             for n in range(count):
-                lower = min(highest[n], falling[n])
-                highest[n] = max(highest[n], falling[n])
-                falling[n] = lower
+                lower = min(highest[n], seen[n])
+                highest[n] = max(highest[n], seen[n])
+                seen[n] = lower
     left = np.empty(count, np.int64)
     kept = 0
     for n in range(count):
@@ -280,9 +276,9 @@ def select(
             low = max(start, own_column - reach, -left)
             high = min(start + GROUPED, own_column + reach + 1, span, columns - left)
             for x in range(low, high):
-                if valid[slots[s], row, left + x]:
+                score = number(scores[y, s, x, n]) + favour[s]
+                if score >= best[top_k - 1] and valid[slots[s], row, left + x]:
                     down, across = y - own_row, x - own_column
-                    score = number(scores[y, s, x, n]) + favour[s]
                     _insert_near(best, apart, place_of, score, down * down + across * across, line * span + x)
         total = np.float32(0.0)
         for i in range(top_k):
@@ -321,6 +317,24 @@ def copy_rows(
             row, left = corners[s, 0] + skipped + y, corners[s, 1]
             for x in range(into.shape[2]):
                 _copy(keys[slots[s], row, left + x], into[y, s, x])
+
+
+@compiled
+def spread(frame: NDArray[Any], margin: int, tile: int, keys: NDArray[Any]) -> None:
+    """Lays a frame out for every column of tiles; what lies outside of it stays as it is.
+
+    Args:
+        frame: (rows, columns, C).
+        margin: so many cells a window reaches beyond its tile.
+        tile: side of a tile.
+        keys: (columns of tiles, padded rows, span, C) where it goes.
+    """
+    rows, columns, _ = frame.shape
+    for column in range(keys.shape[0]):
+        left = column * tile - margin
+        for y in range(rows):
+            for x in range(max(0, -left), min(keys.shape[2], columns - left)):
+                _copy(frame[y, left + x], keys[column, margin + y, x])
 
 
 @compiled

@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model import tile_loops
 from model.affinity import Matches
+from model.compiled import held
 from model.errors import InputError
 from model.padded import WindowSettings
 from model.side_by_side import Crew
@@ -62,10 +64,8 @@ class WindowMemory:
             features: (rows, columns, C), L2-normalised.
             valid: (rows, columns) bool, False where the frame's cells may not be matched (void).
         """
-        r, span = self._settings.radius, self._settings.span
-        padded = features.new_zeros(*self._padded, features.shape[-1])
-        padded[r : r + self.rows, r : r + self.columns] = features
-        self._keys[:, :, slot] = padded.unfold(1, span, self._tile).permute(1, 0, 3, 2)
+        keys = held(self._keys)[:, :, slot]
+        tile_loops.spread(held(features.contiguous()), self._settings.radius, self._tile, keys)
         self._valid[slot] = True if valid is None else valid.numpy()
 
     def matches(
