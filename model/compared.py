@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from model.cell_colours import ColourFeatures
 from model.features import FeatureExtractor
@@ -41,7 +41,5 @@ def _centred(features: Tensor) -> Tensor:
 
     Behind the last ReLU all features of a frame point much the same way; what they share tells no cell from another.
     """
-    full = features.to(torch.float32, copy=True)
-    full -= full.mean(dim=(0, 1))
-    full /= torch.linalg.vector_norm(full, dim=2, keepdim=True).clamp(min=1e-12)
-    return full
+    full = features.float()
+    return F.normalize(full - full.mean(dim=(0, 1)), dim=2)

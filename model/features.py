@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from model.cell_colours import COLOURS, cell_colours
 from model.checkpoint import Checkpoint
@@ -98,7 +99,7 @@ class FeatureExtractor:
             colours = cell_colours(x)
             x = self._encoder(self._seen(x).contiguous(memory_format=self._format)).permute(0, 2, 3, 1).float()
             described = x.new_empty(*x.shape[:3], self.width, dtype=self.half)
-            described[..., :CHANNELS] = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=1e-12)
+            described[..., :CHANNELS] = F.normalize(x, dim=-1)
             described[..., CHANNELS:] = colours
             found += described[: len(some)].to(self.dtype).unbind()
         return found

@@ -20,7 +20,7 @@ from model.affinity import Matches
 from model.padded import PaddedMemory, WindowSettings
 from model.side_by_side import Crew
 from model.strips import Strip
-from model.tiles import Group, Settings, TileMatcher, Windows, in_order
+from model.tiles import Group, Settings, TileMatcher, Windows, in_order, own_corners
 
 
 class FollowingMemory(PaddedMemory):
@@ -62,6 +62,7 @@ class FollowingMemory(PaddedMemory):
         """
         corners = self._corners(moved)
         groups = [Group.of(own, matter, self.slots) for own, matter in zip(slots, active, strict=True)]
+        used = np.array(self._used, np.int64)
         extra = np.array([favour.get(slot, 0.0) for slot in range(self.slots)], np.float32)
 
         def of_column(column: int) -> list[dict[int, Matches]]:
@@ -69,7 +70,7 @@ class FollowingMemory(PaddedMemory):
             strip.forget()
             found = []
             for row in range(self.tile_rows):
-                place = _Place(self, strip, row, column, corners[:, row, column], extra)
+                place = _Place(self, strip, row, column, used, corners[:, row, column], extra)
                 found.append(matcher.matches(query, row, column, place, groups))
             self._spare.append((matcher, strip))
             return found
@@ -82,9 +83,7 @@ class FollowingMemory(PaddedMemory):
 
     def _corners(self, moved: NDArray[np.int64]) -> NDArray[np.int64]:
         """(slots, tile rows, tile columns, 2): a window's first row and column in the frame."""
-        rows = np.arange(self.tile_rows)[:, None] * self.tile
-        columns = np.arange(self.tile_columns) * self.tile
-        own = np.stack(np.broadcast_arrays(rows, columns), axis=-1) - self.radius
+        own = own_corners(self.tile_rows, self.tile_columns, self._settings)
         # Where a window lies wholly beyond the frame it does not matter how far.
         corners: NDArray[np.int64] = np.clip(own - moved, -self._span, np.array(self._padded) - 2 * self._span)
         return corners
@@ -98,11 +97,12 @@ class _Place:
     strip: Strip
     row: int
     column: int
+    used: NDArray[np.int64]  # the slots that hold a frame
     corners: NDArray[np.int64]  # (all slots, 2)
     favour: NDArray[np.float32]  # (all slots,)
 
     def windows(self, slots: NDArray[np.int64] | None) -> Windows:
-        slots = np.array(self.memory._used, np.int64) if slots is None else slots
+        slots = self.used if slots is None else slots
         return Windows(slots, self.corners[slots], self.favour[slots])
 
     def first(self, windows: Windows) -> tuple[NDArray[np.int64], int]:

@@ -132,13 +132,12 @@ def search(query: Tensor, reference: Tensor, shares: Tensor, *, batched: bool = 
         shares: (O, rows, columns) of the objects there.
         batched: whether nothing may be read back, as on a GPU.
     """
-    best = _best_matched if batched else _best_matched_here
     columns, maps = query.shape[1], shares.flatten(1)
     highest = maps.amax(dim=1, keepdim=True)
     cells, counts = evenly((maps > highest / 2) & (highest > _SEEN), _SAMPLES)
     flat, known = query.flatten(0, 1), reference.flatten(0, 1)
-    there = best(known[cells.flatten()], flat)
-    back = best(flat[there], known).view_as(cells)
+    there = _best_matched(known[cells.flatten()], flat, batched)
+    back = _best_matched(flat[there], known, batched).view_as(cells)
     there = there.view_as(cells)
     apart = torch.hypot((back // columns - cells // columns).float(), (back % columns - cells % columns).float())
     returned = counts & (apart <= _RETURN)
@@ -148,15 +147,11 @@ def search(query: Tensor, reference: Tensor, shares: Tensor, *, batched: bool = 
     return Sightings(middle, alike.sum(dim=1) / counts.sum(dim=1).clamp(min=1))
 
 
-def _best_matched(cells: Tensor, frame: Tensor) -> Tensor:
+def _best_matched(cells: Tensor, frame: Tensor, batched: bool) -> Tensor:
     """(n,) which of a frame's cells is most similar to each of n, a bounded number of similarities at a time."""
-    parts = [(part @ frame.T).argmax(dim=1) for part in cells.split(_AT_A_TIME)]
+    scores = (part @ frame.T for part in cells.split(_AT_A_TIME))
+    parts = [each.argmax(dim=1) if batched else place_of_highest(each) for each in scores]
     return torch.cat(parts) if len(parts) > 1 else parts[0]
-
-
-def _best_matched_here(cells: Tensor, frame: Tensor) -> Tensor:
-    """As `_best_matched`, on a CPU."""
-    return torch.cat([place_of_highest(part @ frame.T) for part in cells.split(_AT_A_TIME)])
 
 
 def _median(values: Tensor, counts: Tensor) -> Tensor:

@@ -123,17 +123,15 @@ def undecided(
     """
     count, place = len(cells), span * span
     rows, columns = _places(cells, tile, radius)
-    seen = np.empty(count, np.float32)
+    seen, far = np.empty(count, np.float32), np.empty(count, np.float32)
     bound = np.full(count, -np.inf, np.float32)
     # Every candidate goes down the list of the best so far and leaves the lower number behind: for all cells at once.
     best = np.full((top_k, count), -np.inf, np.float32)
     for i in range(matters + others):
-        y, x = np.int32(where[i] // span % span), np.int32(where[i] % span)
+        _beyond(where[i] // span % span, where[i] % span, rows, columns, radius, far)
         more, here = favour[where[i] // place], scores[i]
         for n in range(count):
-            down, across = y - rows[n], x - columns[n]
-            near = np.int32(down * down + across * across) <= np.int32(radius * radius)
-            seen[n] = number(here[n]) + more if near else np.float32(-np.inf)
+            seen[n] = number(here[n]) + more + far[n]
         if i < matters:
             for n in range(count):
                 bound[n] = max(bound[n], seen[n])
@@ -183,18 +181,11 @@ def maxima(
     _, rows, columns = valid.shape
     far = np.empty(count, np.float32)
     own_rows, own_columns = _places(cells, tile, radius)
-    reach = np.int32(radius * radius)
     of_groups[:] = -np.inf
     of_rows[:] = -np.inf
     for y in range(span):
         for x in range(span):
-            some: Any = False
-            for n in range(count):
-                down, across = np.int32(y) - own_rows[n], np.int32(x) - own_columns[n]
-                near = np.int32(down * down + across * across) <= reach
-                far[n] = np.float32(0.0) if near else np.float32(-np.inf)
-                some |= near
-            if not some:
+            if not _beyond(y, x, own_rows, own_columns, radius, far):
                 continue
             for s in range(len(slots)):
                 row, column = corners[s, 0] + y, corners[s, 1] + x
@@ -347,6 +338,24 @@ def _copy(source: NDArray[Any], into: NDArray[Any]) -> None:
 def _places(cells: NDArray[np.int64], tile: int, radius: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Row and column of a tile's cells in their windows."""
     return (radius + cells // tile).astype(np.int32), (radius + cells % tile).astype(np.int32)
+
+
+@compiled
+def _beyond(
+    y: int, x: int, rows: NDArray[np.int32], columns: NDArray[np.int32], radius: int, far: NDArray[np.float32]
+) -> Any:
+    """Whether a place of the windows is within the radius of any cell, and of which: `far` becomes 0 there, else -inf.
+
+    Args:
+        rows, columns: (L,) of the cells, as `_places` gives them.
+    """
+    some: Any = False
+    for n in range(len(rows)):
+        down, across = np.int32(y) - rows[n], np.int32(x) - columns[n]
+        near = np.int32(down * down + across * across) <= np.int32(radius * radius)
+        far[n] = np.float32(0.0) if near else np.float32(-np.inf)
+        some |= near
+    return some
 
 
 @compiled

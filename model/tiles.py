@@ -122,6 +122,12 @@ class Group:
         return tile_loops.count(self.matter, windows.slots, windows.corners, span)
 
 
+def own_corners(tile_rows: int, tile_columns: int, settings: Settings) -> NDArray[np.int64]:
+    """(tile rows, tile columns, 2) first row and column in the frame of the window around each tile's own place."""
+    rows, columns = np.arange(tile_rows)[:, None] * settings.tile, np.arange(tile_columns) * settings.tile
+    return np.stack(np.broadcast_arrays(rows, columns), axis=-1) - settings.radius
+
+
 class Place(Protocol):
     """How a tile's windows lie in a memory."""
 

@@ -16,7 +16,7 @@ from model.compiled import held
 from model.errors import InputError
 from model.padded import WindowSettings
 from model.side_by_side import Crew
-from model.tiles import Group, Settings, TileMatcher, Windows, in_order
+from model.tiles import Group, Settings, TileMatcher, Windows, in_order, own_corners
 
 
 class WindowMemory:
@@ -50,8 +50,7 @@ class WindowMemory:
         self._keys = torch.zeros(self.tile_columns, self._padded[0], slots, span, channels, dtype=dtype)
         self._valid = np.zeros((slots, rows, columns), np.bool_)
         # Of every tile, its windows' first row and column in the frame: they are the same in all slots.
-        row, column = np.arange(self.tile_rows)[:, None] * tile, np.arange(self.tile_columns) * tile
-        corners = np.stack(np.broadcast_arrays(row, column), axis=-1) - radius
+        corners = own_corners(self.tile_rows, self.tile_columns, self._settings)
         self._corners = np.repeat(corners[:, :, None], slots, axis=2)
         self._every, self._no_favour = np.arange(slots), np.zeros(slots, np.float32)
         self._crew = Crew()
